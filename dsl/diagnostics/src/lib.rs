@@ -1,0 +1,9 @@
+//! What the compiler says: spans, one [`Diagnostic`] for terminal, JSON and editor alike, and one page per code.
+//!
+//! Text in, words out: no I/O, no colour decisions (the renderer takes a flag).
+
+pub mod diagnostic;
+pub mod source;
+
+pub use diagnostic::{Applicability, Code, Diagnostic, Fix, Label, Severity};
+pub use source::{FileId, SourceMap, Span};

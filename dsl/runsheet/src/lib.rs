@@ -1,0 +1,20 @@
+//! The compiled form: the contract between `dsl` and `engine`.
+//!
+//! A [`Runsheet`] is a plan compiled for one [`Operation`] against one [`Inventory`]. It is complete: the engine needs
+//! no text to carry it out, and the file that was reviewed is the file that runs.
+
+pub mod estate;
+pub mod inventory;
+pub mod names;
+pub mod operation;
+pub mod sheet;
+pub mod units;
+pub mod value;
+
+pub use estate::*;
+pub use inventory::*;
+pub use names::*;
+pub use operation::*;
+pub use sheet::*;
+pub use units::{Duration, Rate, Size};
+pub use value::Value;

@@ -1,0 +1,2 @@
+//! (opening soon)
+fn main() {}

@@ -1,0 +1,55 @@
+//! The control state: ordered keys, one writer, durable batches.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Put { key: String, value: Bytes },
+    Delete { key: String },
+}
+
+impl Write {
+    pub fn put(key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        Self::Put { key: key.into(), value: value.into() }
+    }
+    pub fn delete(key: impl Into<String>) -> Self {
+        Self::Delete { key: key.into() }
+    }
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another writer has taken over; this one must stop and may write nothing more.
+    #[error("another muster has taken over the control state of this vault")]
+    Fenced,
+    /// The store cannot be reached or is full; nothing of the batch is promised. May pass.
+    #[error("the control state cannot be written: {0}")]
+    Unavailable(String),
+    /// What is stored does not read back.
+    #[error("the control state is damaged: {0}")]
+    Damaged(String),
+}
+
+/// One writer, any number of readers. Keys are UTF-8 paths (`run/<id>/event/<seq>`), in byte order.
+#[async_trait]
+pub trait StateStore: Send + Sync + std::fmt::Debug {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
+    /// All pairs whose key begins with `prefix`, in key order.
+    async fn scan(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError>;
+    /// Applies all or nothing, and returns once it is durable.
+    async fn write(&self, batch: Vec<Write>) -> Result<(), StoreError>;
+    /// The fencing epoch of this writer.
+    fn epoch(&self) -> crate::Epoch;
+}
+
+impl From<StoreError> for crate::Failure {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Fenced => crate::Failure::refused(message),
+            StoreError::Unavailable(_) => crate::Failure::transient(message),
+            StoreError::Damaged(_) => crate::Failure::diverged(message),
+        }
+    }
+}
