@@ -1,2 +1,3 @@
-//! (opening soon)
+//! The binary `muster`.
+
 fn main() {}

@@ -1,0 +1,282 @@
+//! The command line, as clap reads it. Help texts are the man page.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Disaster recovery as code: replicate machines, rehearse, fail over and fail back by plan.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, about, max_term_width = 110, after_help = "\
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 the plans have errors · 4 a run waits for a person · \
+5 refused (in use, fenced, not legal now) · 6 done, but degraded")]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Folder with the `.plan` files and `inventory.json`.
+    #[arg(long, short = 'C', global = true, default_value = ".", value_name = "FOLDER", env = "MUSTER_PLANS")]
+    pub plans: PathBuf,
+    /// Vault to use instead of the one the route names; lets a run go on without any `.plan` file.
+    #[arg(long, global = true, value_name = "URL", env = "MUSTER_VAULT")]
+    pub vault: Option<String>,
+    /// File with the vault key.
+    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_KEY_FILE", default_value = "muster.key")]
+    pub key_file: PathBuf,
+    /// Print data as JSON on stdout.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on stderr (-v info, -vv debug).
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Colour on stderr.
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Who does it and why; written to the journal.
+#[derive(Clone, Debug, Args)]
+pub struct Signature {
+    /// Who.
+    #[arg(long = "by", value_name = "NAME", env = "MUSTER_USER")]
+    pub who: Option<String>,
+    /// Why.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub why: String,
+}
+
+/// How a run is watched.
+#[derive(Clone, Debug, Args)]
+pub struct RunOptions {
+    #[command(flatten)]
+    pub signature: Signature,
+    /// Return as soon as only a person can go on (exit code 4) instead of waiting for `muster approve` or `decide`.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Take the vault over although another muster seems alive: says so in the journal. The other one is fenced.
+    #[arg(long)]
+    pub steal: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check all plans: every mistake, with its place and its fix. Compiles every operation in both directions.
+    Check,
+    /// Bring `.plan` files into the one canonical layout.
+    Fmt {
+        /// Files; all of the folder when none is given.
+        files: Vec<PathBuf>,
+        /// Change nothing; exit with 1 when a file would change.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print the page of an error code, `E0301`.
+    Explain { code: String },
+    /// Ask the sites what they have.
+    #[command(subcommand)]
+    Inventory(InventoryCommand),
+    /// Make a vault, or look at one.
+    #[command(subcommand)]
+    Vault(VaultCommand),
+    /// Begin to replicate groups; all of the plans' groups when none is named. Records the intent; `replicate` does it.
+    Protect {
+        groups: Vec<String>,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Run the replication cycles, until interrupted.
+    Replicate {
+        /// One cycle of every group, then stop.
+        #[arg(long)]
+        once: bool,
+        /// Stop when every group has a recovery point.
+        #[arg(long, conflicts_with = "once")]
+        until_protected: bool,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Show plans, groups, lag, and what is legal now.
+    Status,
+    /// List recovery points.
+    Points { group: Option<String> },
+    /// Show what an operation would do and how long it would take; changes nothing.
+    DryRun {
+        plan: String,
+        /// test, planned, unplanned, cleanup, commit, cancel, reprotect; the direction follows from the plan's state.
+        operation: String,
+        /// Read the way home, whatever the state.
+        #[arg(long)]
+        back: bool,
+        /// Write the runsheet to a file, to be reviewed and run.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Print the graph instead of the table.
+        #[arg(long, value_enum, default_value_t = View::Table)]
+        view: View,
+        /// Use this recovery point.
+        #[arg(long, value_name = "POINT")]
+        point: Option<String>,
+    },
+    /// Run a reviewed runsheet, exactly as it is.
+    Run {
+        file: PathBuf,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Rehearse: land the machines in a bubble. Production and replication go on.
+    Drill {
+        plan: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Take a drill away.
+    Cleanup {
+        plan: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Move production to the other site; unplanned unless `--planned`.
+    Failover {
+        plan: String,
+        /// Orderly: stop, final sync, no loss.
+        #[arg(long)]
+        planned: bool,
+        /// Recover to this point (see `points`).
+        #[arg(long, value_name = "POINT", conflicts_with = "planned")]
+        point: Option<String>,
+        /// Sign now that both sides may run at once if the source is alive and cannot be reached.
+        #[arg(long, conflicts_with = "planned")]
+        accept_split_brain: bool,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Move production home; planned unless `--unplanned`.
+    Failback {
+        plan: String,
+        #[arg(long)]
+        unplanned: bool,
+        #[arg(long, value_name = "POINT", requires = "unplanned")]
+        point: Option<String>,
+        #[arg(long, requires = "unplanned")]
+        accept_split_brain: bool,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Make a failover final.
+    Commit {
+        plan: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Stop a run (before no return: undo it), or take a failover back before it is committed.
+    Cancel {
+        plan: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Replicate in the other direction after a committed failover.
+    Reprotect {
+        plan: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Go on with a run after a crash or a pause, from its stored runsheet. The newest unfinished one when none is named.
+    Resume {
+        run: Option<String>,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Say what to do about a failed step.
+    Decide {
+        run: String,
+        step: String,
+        #[arg(value_enum)]
+        decision: DecisionWord,
+        #[command(flatten)]
+        signature: Signature,
+    },
+    /// Answer a question of a run.
+    Approve {
+        run: String,
+        step: String,
+        /// Answer no.
+        #[arg(long)]
+        no: bool,
+        #[command(flatten)]
+        signature: Signature,
+    },
+    /// List runs.
+    Runs,
+    /// Print a run's journal; the newest run when none is named.
+    Log {
+        run: Option<String>,
+        /// Check the chain of hashes.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Run the site agent beside a site's machines.
+    Agent {
+        #[arg(long, value_enum)]
+        provider: ProviderWord,
+        /// Name of the site, as in the plans.
+        #[arg(long)]
+        site: String,
+        /// Folder of the site: its machines and the agent's own state.
+        #[arg(long)]
+        folder: PathBuf,
+        /// Address and port to listen on; not an unspecified one.
+        #[arg(long)]
+        listen: String,
+    },
+    /// Print completions for a shell.
+    Completions { shell: clap_complete::Shell },
+    /// Print the man page.
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum InventoryCommand {
+    /// Ask every site and write `inventory.json`.
+    Pull,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VaultCommand {
+    /// Make the vault of the plans' route, and a key file when there is none.
+    Init,
+    /// What the vault holds.
+    Info,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum View {
+    Table,
+    Mermaid,
+    Dot,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DecisionWord {
+    Retry,
+    Skip,
+    DoneByHand,
+    Redo,
+    Abort,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProviderWord {
+    Qemu,
+    Simulated,
+}

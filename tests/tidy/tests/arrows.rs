@@ -1,0 +1,141 @@
+//! The arrows between crates, as data. A new arrow is its own commit, with a reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// `crate: what it may use`. Everything flows `tests -> engine -> dsl -> stdlib`, and inside a layer as written here.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("muster-stdlib", &[]),
+    ("muster-diagnostics", &[]),
+    ("muster-syntax", &["muster-diagnostics"]),
+    ("muster-editor", &["muster-diagnostics", "muster-syntax"]),
+    ("muster-runsheet", &[]),
+    ("muster-compiler", &["muster-diagnostics", "muster-syntax", "muster-runsheet", "muster-stdlib"]),
+    // Ports speak the language of the runsheet: names, inventory.
+    ("muster-ports", &["muster-runsheet"]),
+    ("muster-journal", &["muster-ports", "muster-runsheet"]),
+    ("muster-executor", &["muster-ports", "muster-runsheet", "muster-journal"]),
+    ("muster-hooks", &["muster-ports", "muster-runsheet", "muster-journal"]),
+    ("muster-nbd", &["muster-ports"]),
+    ("muster-vault", &["muster-ports"]),
+    ("muster-replication", &["muster-ports", "muster-runsheet", "muster-vault"]),
+    (
+        "muster-steps",
+        &[
+            "muster-ports",
+            "muster-runsheet",
+            "muster-journal",
+            "muster-executor",
+            "muster-hooks",
+            "muster-replication",
+        ],
+    ),
+    ("muster-agent", &["muster-ports", "muster-vault", "muster-replication", "muster-nbd"]),
+    ("muster-provider-simulated", &["muster-ports"]),
+    ("muster-provider-qemu", &["muster-ports", "muster-nbd"]),
+    (
+        "muster-control",
+        &[
+            "muster-ports",
+            "muster-runsheet",
+            "muster-compiler",
+            "muster-diagnostics",
+            "muster-journal",
+            "muster-executor",
+            "muster-steps",
+            "muster-hooks",
+            "muster-vault",
+            "muster-replication",
+            "muster-agent",
+        ],
+    ),
+    (
+        "muster",
+        &[
+            "muster-ports",
+            "muster-runsheet",
+            "muster-compiler",
+            "muster-diagnostics",
+            "muster-syntax",
+            "muster-editor",
+            "muster-control",
+            "muster-journal",
+            "muster-executor",
+            "muster-vault",
+            "muster-replication",
+            "muster-agent",
+            "muster-provider-simulated",
+            "muster-provider-qemu",
+        ],
+    ),
+];
+
+/// Crates of `tests/` may use whatever they test; nothing may use them but each other.
+const TESTS: &[&str] = &["muster-tidy", "muster-lab", "muster-demo", "muster-end-to-end"];
+
+fn metadata() -> serde_json::Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .output()
+        .expect("cargo metadata runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
+}
+
+#[test]
+fn crates_use_only_what_they_may() {
+    let metadata = metadata();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ARROWS.iter().map(|(from, to)| (*from, to.iter().copied().collect())).collect();
+    let mut mistakes = Vec::new();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let name = package["name"].as_str().expect("a name");
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let to = dependency["name"].as_str().expect("a name");
+            let inside = to == "muster" || to.starts_with("muster-");
+            // Tests of a crate may reach further than the crate: a provider's tests drive the pipeline.
+            if !inside || dependency["kind"] == "dev" || TESTS.contains(&name) {
+                continue;
+            }
+            match allowed.get(name) {
+                None => mistakes.push(format!("{name} is not in the table of arrows")),
+                Some(may) if !may.contains(to) => mistakes.push(format!("{name} -> {to}")),
+                Some(_) => {}
+            }
+        }
+    }
+    assert!(mistakes.is_empty(), "arrows that are not in the table:\n{}", mistakes.join("\n"));
+}
+
+#[test]
+fn nothing_builds_on_tests() {
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let name = package["name"].as_str().expect("a name");
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let to = dependency["name"].as_str().expect("a name");
+            let allowed = TESTS.contains(&name) || dependency["kind"] == "dev";
+            assert!(allowed || !TESTS.contains(&to), "{name} builds on {to}");
+        }
+    }
+}
+
+#[test]
+fn the_language_does_no_io() {
+    const BANNED: &[&str] = &["tokio", "object_store", "slatedb", "reqwest", "ureq", "rustix", "getrandom", "tempfile"];
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let path = package["manifest_path"].as_str().expect("a path");
+        if !path.contains("/dsl/") && !path.ends_with("/stdlib/Cargo.toml") {
+            continue;
+        }
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let to = dependency["name"].as_str().expect("a name");
+            assert!(
+                dependency["kind"] == "dev" || !BANNED.contains(&to),
+                "{} uses {to}: nothing in dsl/ does I/O",
+                package["name"]
+            );
+        }
+    }
+}
