@@ -1,1 +1,76 @@
-//! (opening soon)
+//! The vocabulary that ships inside the binary: modules written in the language itself, and the table of timings.
+//!
+//! Data, no behaviour: the compiler reads these texts as it reads a user's. They are versioned with the edition.
+
+/// Built-in probes: their signatures and docs, as a `.plan` module. Always in scope.
+pub const PROBE_PLAN: &str = include_str!("../probe.plan");
+
+/// The table of default limits and assumed durations, as text.
+pub const TIMINGS: &str = include_str!("../timings");
+
+/// The text of a module of the standard library: `std/probe`.
+pub fn module(path: &str) -> Option<&'static str> {
+    match path {
+        "std/probe" => Some(PROBE_PLAN),
+        _ => None,
+    }
+}
+
+/// Modules of the standard library, for suggestions and completion.
+pub const MODULES: [&str; 1] = ["std/probe"];
+
+/// One line of [`TIMINGS`]. Durations are in the language's own spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    pub verb: &'static str,
+    /// The limit of a step that names none.
+    pub within: &'static str,
+    /// How long it is assumed to take while nothing has been measured.
+    pub assumed: &'static str,
+    /// Further attempts after a passing failure.
+    pub retries: u32,
+    pub doc: &'static str,
+}
+
+/// All lines of the table, in its order.
+pub fn timings() -> impl Iterator<Item = Timing> {
+    TIMINGS.lines().filter_map(parse)
+}
+
+pub fn timing(verb: &str) -> Option<Timing> {
+    timings().find(|timing| timing.verb == verb)
+}
+
+fn parse(line: &'static str) -> Option<Timing> {
+    let mut rest = line.split('#').next()?.trim();
+    let mut word = || {
+        let (head, tail) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        rest = tail.trim_start();
+        (!head.is_empty()).then_some(head)
+    };
+    let (verb, within, assumed, retries) = (word()?, word()?, word()?, word()?.parse().ok()?);
+    Some(Timing { verb, within, assumed, retries, doc: rest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_table_is_read_once() {
+        let lines = TIMINGS.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count();
+        let mut verbs: Vec<_> = timings().map(|timing| timing.verb).collect();
+        assert_eq!(verbs.len(), lines);
+        verbs.sort();
+        verbs.dedup();
+        assert_eq!(verbs.len(), lines, "a verb stands twice");
+        assert_eq!(timing("start").map(|timing| timing.within), Some("8m"));
+        assert!(timings().all(|timing| !timing.doc.is_empty()));
+    }
+
+    #[test]
+    fn modules_are_found_by_path() {
+        assert!(MODULES.iter().all(|path| module(path).is_some()));
+        assert!(module("std/nothing").is_none());
+    }
+}

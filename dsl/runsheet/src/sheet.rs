@@ -145,54 +145,139 @@ pub enum EdgeKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Action {
-    Start { machine: MachineName, site: SiteName },
-    Stop { machine: MachineName, site: SiteName },
-    Create { machine: MachineName, site: SiteName, from: String },
-    Check { machine: MachineName, site: SiteName, probe: ProbeCall },
-    Run { hook: HookName, arguments: BTreeMap<String, Value> },
-    Approve { text: String, by: String },
-    Manual { text: String, by: String },
-    Wait { duration: Duration },
-    Notify { to: String, text: String },
+    Start {
+        machine: MachineName,
+        site: SiteName,
+    },
+    Stop {
+        machine: MachineName,
+        site: SiteName,
+    },
+    Create {
+        machine: MachineName,
+        site: SiteName,
+        from: String,
+    },
+    Check {
+        machine: MachineName,
+        site: SiteName,
+        probe: ProbeCall,
+    },
+    Run {
+        hook: HookName,
+        arguments: BTreeMap<String, Value>,
+    },
+    Approve {
+        text: String,
+        by: String,
+    },
+    Manual {
+        text: String,
+        by: String,
+    },
+    Wait {
+        duration: Duration,
+    },
+    Notify {
+        to: String,
+        text: String,
+    },
 
     /// Ends of phases, stages and `parallel` blocks.
     Barrier,
     /// The sites answer, can do what is needed, and the plan is in a state that allows this.
-    Verify { required: Vec<SiteName>, probed: Vec<SiteName> },
+    Verify {
+        required: Vec<SiteName>,
+        probed: Vec<SiteName>,
+    },
     /// Takes the machines for this run.
-    Lock { machines: Vec<MachineName>, drill: bool },
+    Lock {
+        machines: Vec<MachineName>,
+        drill: bool,
+    },
     /// The last cycle, with the machines off: a `final` point, lag 0.
-    SyncFinal { group: GroupName },
+    SyncFinal {
+        group: GroupName,
+    },
     /// Chooses the recovery point of a group; the output names it and the loss.
-    PickPoint { group: GroupName, choice: PointChoice },
+    PickPoint {
+        group: GroupName,
+        choice: PointChoice,
+    },
     /// From here on there is no undoing, only forward, repoint or cancel.
     NoReturn,
     /// Proves that the machines cannot run at the site, or asks a person to sign for it.
-    Fence { site: SiteName, machines: Vec<MachineName>, proof: FenceProof },
-    Unfence { site: SiteName, machines: Vec<MachineName> },
+    Fence {
+        site: SiteName,
+        machines: Vec<MachineName>,
+        proof: FenceProof,
+    },
+    Unfence {
+        site: SiteName,
+        machines: Vec<MachineName>,
+    },
     /// Makes the isolated networks of a drill.
-    Bubble { site: SiteName, networks: Vec<NetworkShape> },
+    Bubble {
+        site: SiteName,
+        networks: Vec<NetworkShape>,
+    },
     /// Lands a machine in the bubble, on an overlay that is thrown away. Attaches its disks and cards.
-    Clone { machine: MachineName, site: SiteName, nics: Vec<NicShape> },
+    Clone {
+        machine: MachineName,
+        site: SiteName,
+        nics: Vec<NicShape>,
+    },
     /// Lands a machine for production. Attaches its disks and cards, with the addresses of the site.
-    Promote { machine: MachineName, site: SiteName, nics: Vec<NicShape>, differences: bool },
+    Promote {
+        machine: MachineName,
+        site: SiteName,
+        nics: Vec<NicShape>,
+        differences: bool,
+    },
     /// Copies the rest of the replica below a running machine and cuts the tie to the vault.
-    Hydrate { machine: MachineName, site: SiteName },
+    Hydrate {
+        machine: MachineName,
+        site: SiteName,
+    },
     /// Removes a machine from a site: a drill's clone, or what a cancelled failover made. `drill` names the drill's run.
-    Discard { machine: MachineName, site: SiteName, drill: Option<String> },
-    DiscardBubble { site: SiteName, drill: String },
+    /// A clone's power is cut first: nothing in it is to be kept. (So `Stop` always means the live machine.)
+    Discard {
+        machine: MachineName,
+        site: SiteName,
+        drill: Option<String>,
+    },
+    DiscardBubble {
+        site: SiteName,
+        drill: String,
+    },
     /// Drops the points that lead back before the failover.
-    DropPoints { group: GroupName },
+    DropPoints {
+        group: GroupName,
+    },
     /// Turns the direction of replication of a group; `source` is where it now runs.
-    Reverse { group: GroupName, source: SiteName, target: SiteName },
+    Reverse {
+        group: GroupName,
+        source: SiteName,
+        target: SiteName,
+    },
     /// Sends what has changed since the landing (or everything that differs, when that is not known).
-    Resync { group: GroupName },
+    Resync {
+        group: GroupName,
+    },
     /// Waits until the group's newest point is at most this old.
-    AwaitLag { group: GroupName, at_most: Duration },
+    AwaitLag {
+        group: GroupName,
+        at_most: Duration,
+    },
     /// Replication went on while a drill stood.
-    AssertReplicating { group: GroupName },
+    AssertReplicating {
+        group: GroupName,
+    },
     /// Frees the machines and records where the plan now stands.
-    Unlock { machines: Vec<MachineName>, state: PlanState },
+    Unlock {
+        machines: Vec<MachineName>,
+        state: PlanState,
+    },
     /// Writes the report.
     Report,
 }
@@ -216,7 +301,9 @@ pub enum PointChoice {
     /// The point made after an orderly shutdown in this run.
     Final,
     /// One a person chose.
-    Named { point: String },
+    Named {
+        point: String,
+    },
 }
 
 /// A check of a machine, from inside the network it has landed in.
@@ -239,15 +326,20 @@ pub enum ProbeCall {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HookSheet {
     pub name: HookName,
-    /// The rhai function: the name in snake case.
+    /// The rhai function: the name in snake case. It is always in `text`, with the parameters in this order.
     pub function: String,
     pub probe: bool,
+    /// Name as in the plan (the rhai parameter is the same in snake case) and type as written: `list(machine)`.
+    /// The arguments of a step are keyed by the name as in the plan.
     pub parameters: Vec<(String, String)>,
     pub needs: Vec<Need>,
     pub undo: Option<HookName>,
     /// `hooks/dns.rhai` or `shop.plan:12`.
     pub origin: String,
+    /// Rhai source. An inline `body` is wrapped by the compiler: `fn set_db_host(app, host) {`, the body from the
+    /// second line on, `}`.
     pub text: String,
+    /// Of `text`.
     pub hash: Hash,
 }
 
@@ -262,8 +354,12 @@ pub enum Need {
     /// Sockets inside the landing network.
     Bubble,
     /// One origin of the outside world.
-    Http { origin: String },
-    Secret { name: String },
+    Http {
+        origin: String,
+    },
+    Secret {
+        name: String,
+    },
 }
 
 impl Need {
@@ -282,6 +378,58 @@ pub enum SheetError {
     Damaged(String),
 }
 
+impl Action {
+    /// The word for it, as in JSON and in the table of timings.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "start",
+            Self::Stop { .. } => "stop",
+            Self::Create { .. } => "create",
+            Self::Check { .. } => "check",
+            Self::Run { .. } => "run",
+            Self::Approve { .. } => "approve",
+            Self::Manual { .. } => "manual",
+            Self::Wait { .. } => "wait",
+            Self::Notify { .. } => "notify",
+            Self::Barrier => "barrier",
+            Self::Verify { .. } => "verify",
+            Self::Lock { .. } => "lock",
+            Self::SyncFinal { .. } => "sync-final",
+            Self::PickPoint { .. } => "pick-point",
+            Self::NoReturn => "no-return",
+            Self::Fence { .. } => "fence",
+            Self::Unfence { .. } => "unfence",
+            Self::Bubble { .. } => "bubble",
+            Self::Clone { .. } => "clone",
+            Self::Promote { .. } => "promote",
+            Self::Hydrate { .. } => "hydrate",
+            Self::Discard { .. } => "discard",
+            Self::DiscardBubble { .. } => "discard-bubble",
+            Self::DropPoints { .. } => "drop-points",
+            Self::Reverse { .. } => "reverse",
+            Self::Resync { .. } => "resync",
+            Self::AwaitLag { .. } => "await-lag",
+            Self::AssertReplicating { .. } => "assert-replicating",
+            Self::Unlock { .. } => "unlock",
+            Self::Report => "report",
+        }
+    }
+    /// The machine a single-machine action is about.
+    pub fn machine(&self) -> Option<&MachineName> {
+        match self {
+            Self::Start { machine, .. }
+            | Self::Stop { machine, .. }
+            | Self::Create { machine, .. }
+            | Self::Check { machine, .. }
+            | Self::Clone { machine, .. }
+            | Self::Promote { machine, .. }
+            | Self::Hydrate { machine, .. }
+            | Self::Discard { machine, .. } => Some(machine),
+            _ => None,
+        }
+    }
+}
+
 impl Runsheet {
     /// The identity people approve: of everything in it.
     pub fn hash(&self) -> Hash {
@@ -298,8 +446,7 @@ impl Runsheet {
         if format != RUNSHEET_FORMAT {
             return Err(SheetError::Format { found: format });
         }
-        let sheet: Self =
-            serde_json::from_value(value).map_err(|error| SheetError::Damaged(error.to_string()))?;
+        let sheet: Self = serde_json::from_value(value).map_err(|error| SheetError::Damaged(error.to_string()))?;
         sheet.graph()?;
         Ok(sheet)
     }
