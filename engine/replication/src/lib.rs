@@ -2,6 +2,7 @@
 //!
 //! `pipeline` is used by the site agent, `reconciler` by the control service. They meet only in the vault.
 
+pub mod pipeline;
 pub mod recovery;
 
 pub use recovery::{PointKind, PointSummary, Recovery};

@@ -1,0 +1,1 @@
+//! The pipeline that moves blocks between a disk and the vault.
