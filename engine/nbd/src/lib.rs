@@ -17,11 +17,11 @@
 mod client;
 mod error;
 pub mod limits;
-//mod server;
+mod server;
 mod wire;
 
 pub use client::{BlockStatus, Client};
-//pub use server::Server;
+pub use server::Server;
 
 /// The context that tells holes and zeroes from data.
 pub const BASE_ALLOCATION: &str = "base:allocation";

@@ -178,6 +178,18 @@ pub(crate) fn encode_chunk(cookie: u64, kind: u16, done: bool, parts: &[&[u8]]) 
     message.freeze()
 }
 
+/// The head of a data chunk; `length` bytes of data follow it.
+pub(crate) fn encode_data_head(cookie: u64, offset: u64, length: u32) -> Bytes {
+    let mut message = BytesMut::with_capacity(28);
+    message.put_u32(STRUCTURED_REPLY_MAGIC);
+    message.put_u16(0);
+    message.put_u16(chunk::DATA);
+    message.put_u64(cookie);
+    message.put_u32(length + 8);
+    message.put_u64(offset);
+    message.freeze()
+}
+
 /// Everything that is encoded here is far below 4 GiB: names, texts and pieces have limits.
 fn length(data: &[u8]) -> u32 {
     u32::try_from(data.len()).unwrap_or(u32::MAX)

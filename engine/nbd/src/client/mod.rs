@@ -72,8 +72,7 @@ impl Client {
         let calls = Calls::new(place.clone());
         let (outgoing, queue) = mpsc::channel(CLIENT_IN_FLIGHT_MAX);
         tokio::spawn(write_requests(writer, queue, calls.clone()));
-        let reading =
-            tokio::spawn(replies::read_replies(BufReader::new(reader), calls.clone(), agreement.structured));
+        let reading = tokio::spawn(replies::read_replies(BufReader::new(reader), calls.clone(), agreement.structured));
         let in_flight = Semaphore::new(CLIENT_IN_FLIGHT_MAX);
         Self { agreement, place, calls, outgoing, in_flight, reading }
     }

@@ -83,13 +83,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Negotiation<'_, S> {
 
     async fn ask_structured(&mut self) -> Result<bool> {
         self.send(option::STRUCTURED_REPLY, &[]).await?;
-        loop {
-            match self.receive(option::STRUCTURED_REPLY).await {
-                Ok((reply::ACK, _)) => return Ok(true),
-                Ok((kind, _)) => return Err(unexpected(kind)),
-                Err(Error::Option { .. }) => return Ok(false),
-                Err(error) => return Err(error),
-            }
+        match self.receive(option::STRUCTURED_REPLY).await {
+            Ok((reply::ACK, _)) => Ok(true),
+            Ok((kind, _)) => Err(unexpected(kind)),
+            Err(Error::Option { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -15,8 +15,15 @@ use tokio::sync::oneshot;
 pub(crate) enum Want {
     Done,
     /// `arrived` counts bytes, data and holes alike.
-    Data { offset: u64, buffer: Vec<u8>, arrived: u64 },
-    Status { context: u32, extents: Vec<BlockStatus> },
+    Data {
+        offset: u64,
+        buffer: Vec<u8>,
+        arrived: u64,
+    },
+    Status {
+        context: u32,
+        extents: Vec<BlockStatus>,
+    },
 }
 
 #[derive(Debug)]
@@ -188,12 +195,7 @@ async fn accept_simple(
     }
 }
 
-async fn accept_chunk(
-    reader: &mut (impl AsyncRead + Unpin),
-    call: &mut Call,
-    kind: u16,
-    length: u32,
-) -> Result<()> {
+async fn accept_chunk(reader: &mut (impl AsyncRead + Unpin), call: &mut Call, kind: u16, length: u32) -> Result<()> {
     if kind == chunk::DATA {
         let bytes = length.checked_sub(8).ok_or_else(|| Error::protocol("a data chunk without an offset"))?;
         let offset = reader.read_u64().await?;
