@@ -1,0 +1,456 @@
+//! The host: answers a script's calls one at a time, with the journal in between.
+
+use crate::call::HostCall;
+use crate::cancel::{Cancel, CancelOnDrop};
+use crate::http::{HttpRequest, cut_text, resolve};
+use crate::limits::*;
+use crate::script::{Ask, Ended, Line, Stop, play};
+use crate::tape::{ATTEMPT_ENDED, Tape, UNDO};
+use crate::value::{HookMachine, Names, canonical};
+use crate::world::World;
+use muster_journal::{CallJournal, CallRecord};
+use muster_ports::*;
+use muster_runsheet::{GroupName, HookSheet, Need, Value};
+use rhai::{Dynamic, Map};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// What a script sees as `run`.
+#[derive(Clone, Debug)]
+pub struct RunFacts {
+    pub run: RunId,
+    /// `test`, `planned`, `unplanned back`.
+    pub operation: String,
+    pub plan: PlanName,
+    pub stage: Option<StageName>,
+    pub attempt: u32,
+    pub key: EffectKey,
+    pub source: SiteName,
+    pub target: SiteName,
+    pub is_drill: bool,
+}
+
+/// One attempt of one hook.
+#[derive(Debug)]
+pub struct HookOrder<'a> {
+    pub sheet: &'a HookSheet,
+    pub arguments: &'a BTreeMap<String, Value>,
+    pub facts: RunFacts,
+    /// Machines that arguments may name.
+    pub machines: Vec<HookMachine>,
+    /// Members of the groups that arguments may name.
+    pub groups: BTreeMap<GroupName, Vec<MachineName>>,
+    pub deadline: Timestamp,
+    pub calls: &'a dyn CallJournal,
+    pub world: &'a dyn World,
+    /// The hook takes back what another one did whose calls lie in the same journal: it reads their checkpoints.
+    pub undo: bool,
+}
+
+/// How a hook ended well.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookEnd {
+    pub value: Json,
+    /// It said `skip(..)`, and why.
+    pub skipped: Option<String>,
+    pub checkpoints: BTreeMap<String, Json>,
+}
+
+/// Runs hooks, each on its own thread.
+#[derive(Clone, Debug)]
+pub struct HookHost {
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl HookHost {
+    pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self { clock, random }
+    }
+
+    /// Runs the hook to its end. Dropping the future stops the script as `cancel` does.
+    pub async fn run(&self, order: HookOrder<'_>, cancel: &Cancel) -> Result<HookEnd> {
+        let arguments = arguments(&order)?;
+        let tape = Tape::read(order.calls.recorded(), order.undo);
+        let mut session = Session {
+            host: self,
+            order: &order,
+            tape,
+            position: 0,
+            journal_bytes: 0,
+            diverged: None,
+            cancel: cancel.clone(),
+        };
+        session.begin().await?;
+        // The script gets a token of its own, so that the deadline can stop it without cancelling the caller.
+        let script_cancel = Cancel::default();
+        let _stop_script = CancelOnDrop(script_cancel.clone());
+        let (asks, mut asked) = mpsc::unbounded_channel();
+        let (end, ended) = oneshot::channel();
+        let line = Line { asks: Some(asks), cancel: script_cancel.clone() };
+        let (sheet, run) = (order.sheet.clone(), run_map(&order.facts));
+        std::thread::Builder::new()
+            .name(format!("hook {}", sheet.name))
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                // Nobody listens when the future was dropped.
+                let _ = end.send(play(&sheet, arguments, run, line));
+            })
+            .map_err(|error| Failure::transient(format!("no thread for hook `{}`: {error}", order.sheet.name)))?;
+        let stopped = session.answer_all(&mut asked, &script_cancel).await;
+        let ended = ended.await.map_err(|_| {
+            Failure::permanent(format!("hook `{}` broke the interpreter; this is a bug of muster", order.sheet.name))
+        })?;
+        session.finish(ended, stopped).await
+    }
+}
+
+fn arguments(order: &HookOrder<'_>) -> Result<Vec<Dynamic>> {
+    let names = Names {
+        machines: order.machines.iter().map(|machine| (machine.name.clone(), Arc::new(machine.clone()))).collect(),
+        groups: order.groups.clone(),
+    };
+    let parameters = order.sheet.parameters.iter();
+    parameters
+        .map(|(name, _)| {
+            let value = order.arguments.get(name).ok_or_else(|| {
+                Failure::permanent(format!("hook `{}` is not given its parameter `{name}`", order.sheet.name))
+            })?;
+            names.dynamic(value)
+        })
+        .collect()
+}
+
+fn run_map(facts: &RunFacts) -> Map {
+    let text = |text: &dyn std::fmt::Display| Dynamic::from(text.to_string());
+    let mut map = Map::new();
+    map.insert("id".into(), text(&facts.run));
+    map.insert("op".into(), text(&facts.operation));
+    map.insert("plan".into(), text(&facts.plan));
+    map.insert("stage".into(), facts.stage.as_ref().map_or(Dynamic::UNIT, |stage| text(stage)));
+    map.insert("attempt".into(), i64::from(facts.attempt).into());
+    map.insert("key".into(), text(&facts.key));
+    map.insert("source".into(), text(&facts.source));
+    map.insert("target".into(), text(&facts.target));
+    map.insert("is_drill".into(), facts.is_drill.into());
+    map
+}
+
+struct Session<'a> {
+    host: &'a HookHost,
+    order: &'a HookOrder<'a>,
+    tape: Tape,
+    /// Calls of this attempt so far.
+    position: u32,
+    journal_bytes: usize,
+    diverged: Option<Failure>,
+    cancel: Cancel,
+}
+
+impl Session<'_> {
+    fn name(&self) -> &muster_runsheet::HookName {
+        &self.order.sheet.name
+    }
+
+    /// Marks where taking back begins, once.
+    async fn begin(&mut self) -> Result<()> {
+        if self.order.undo && !self.tape.undoing {
+            let number = self.tape.end;
+            self.mark(number, UNDO).await?;
+            self.tape.base = number + 1;
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, number: u32, marker: &str) -> Result<()> {
+        self.order.calls.intend(number, marker, &Hash::of(marker).to_string()).await?;
+        self.order.calls.done(number, Json::Null).await
+    }
+
+    /// Serves the script until it ends. Returns why it was stopped, when the host did so.
+    async fn answer_all(&mut self, asked: &mut mpsc::UnboundedReceiver<Ask>, script: &Cancel) -> Option<Failure> {
+        let mut stopped = None;
+        loop {
+            if stopped.is_some() {
+                script.cancel();
+            }
+            tokio::select! {
+                biased;
+                ask = asked.recv() => {
+                    let Some(Ask { call, answer }) = ask else { return stopped };
+                    let reply = match &stopped {
+                        Some(failure) => Err(Failure::clone(failure)),
+                        None => self.answer(call).await,
+                    };
+                    // The script's thread waits for it, or has ended.
+                    let _ = answer.send(reply);
+                }
+                failure = self.interrupted(), if stopped.is_none() => stopped = Some(failure),
+            }
+        }
+    }
+
+    /// Returns when the attempt has to end: its time is up, or somebody has cancelled it.
+    async fn interrupted(&self) -> Failure {
+        let name = self.name();
+        tokio::select! {
+            () = self.host.clock.sleep_until(self.order.deadline) => {
+                Failure::timeout(format!("hook `{name}` ran out of its time (limit `within` of the step)"))
+                    .help("raise `within` of the step, or let the hook wait less")
+            }
+            () = self.cancel.cancelled() => Failure::transient(format!("hook `{name}` was cancelled")),
+        }
+    }
+
+    async fn answer(&mut self, call: HostCall) -> Result<Json> {
+        if let HostCall::Saved { key } = &call {
+            return self.tape.saved(key).cloned().ok_or_else(|| {
+                Failure::permanent(format!("hook `{}` reads checkpoint `{key}`, which was never set", self.name()))
+                    .help("call `checkpoint` before the effect, in this hook or in the one it takes back")
+            });
+        }
+        call.permitted(self.order.sheet)?;
+        if self.position >= HOST_CALLS_MAX {
+            return Err(self.over(&format!("{HOST_CALLS_MAX} host calls")));
+        }
+        let (position, number) = (self.position, self.tape.base.saturating_add(self.position));
+        self.position += 1;
+        let hash = call.hash();
+        let recorded = self.tape.recorded(number).cloned();
+        if let Some(record) = &recorded {
+            self.same(record, &call, &hash)?;
+            if let Some(result) = &record.result {
+                self.remember(&call);
+                return Ok(result.clone());
+            }
+        } else {
+            self.order.calls.intend(number, call.operation(), &hash).await?;
+        }
+        let result = tokio::select! {
+            biased;
+            failure = self.interrupted() => Err(failure.during(call.operation())),
+            result = self.perform(&call, position, &hash) => result,
+        }?;
+        self.journal_bytes += canonical(&result).len();
+        if self.journal_bytes > JOURNAL_BYTES_MAX {
+            return Err(self.over(&format!("{JOURNAL_BYTES_MAX} bytes in the journal")));
+        }
+        self.remember(&call);
+        self.order.calls.done(number, result.clone()).await?;
+        Ok(result)
+    }
+
+    fn over(&self, limit: &str) -> Failure {
+        Failure::permanent(format!("hook `{}` went over its limit of {limit}", self.name()))
+            .help("make the hook do less: one hook, one small job; the limits are not to be raised")
+    }
+
+    fn remember(&mut self, call: &HostCall) {
+        if let HostCall::Checkpoint { key, value } = call {
+            self.tape.keep(key, value);
+        }
+    }
+
+    fn same(&mut self, record: &CallRecord, call: &HostCall, hash: &str) -> Result<()> {
+        if record.operation == call.operation() && record.arguments == hash {
+            return Ok(());
+        }
+        let asked = if record.operation == call.operation() {
+            "the same with other arguments".to_owned()
+        } else {
+            format!("`{}`", call.operation())
+        };
+        let failure =
+            self.divergence(format!("call {} was `{}`, now it asks {asked}", record.number, record.operation));
+        self.diverged = Some(failure.clone());
+        Err(failure)
+    }
+
+    fn divergence(&self, what: String) -> Failure {
+        Failure::diverged(format!("E0712: hook `{}` does not repeat what it did: {what}", self.name()))
+            .help("see `muster log` for its recorded calls, then decide: done-by-hand, redo (a new key) or abort")
+    }
+
+    async fn finish(&mut self, ended: Result<Json, Ended>, stopped: Option<Failure>) -> Result<HookEnd> {
+        if let Some(failure) = self.diverged.take() {
+            return Err(failure);
+        }
+        let (value, skipped) = match ended {
+            Ok(value) => (value, None),
+            Err(Ended::Stopped(Stop::Skip(why))) => (Json::Null, Some(why)),
+            Err(Ended::Stopped(Stop::Host(failure))) => return Err(failure),
+            Err(Ended::Stopped(Stop::Cancelled)) => {
+                return Err(
+                    stopped.unwrap_or_else(|| Failure::transient(format!("hook `{}` was cancelled", self.name())))
+                );
+            }
+            Err(ended) => return self.ended_by_itself(ended).await,
+        };
+        if let Some(record) = self.tape.left_over(self.position) {
+            let what = format!("call {} was `{}`, now it ends before it", record.number, record.operation);
+            return Err(self.divergence(what));
+        }
+        Ok(HookEnd { value, skipped, checkpoints: self.tape.checkpoints().clone() })
+    }
+
+    /// The script itself gave up: what it has read is stale for the next attempt, so a marker ends its record.
+    async fn ended_by_itself(&self, ended: Ended) -> Result<HookEnd> {
+        let name = self.name();
+        let failure = match ended {
+            Ended::Stopped(Stop::RetryLater(why)) => {
+                Failure::transient(format!("hook `{name}` wants to be tried later: {why}"))
+            }
+            Ended::Stopped(Stop::Fail(why)) => Failure::permanent(format!("hook `{name}` failed: {why}")),
+            Ended::Broken(failure) => failure,
+            Ended::Stopped(other) => Failure::permanent(format!("hook `{name}` stopped: {other:?}")),
+        };
+        let used = self.tape.base.saturating_add(self.position);
+        if self.position > 0 || self.tape.end > self.tape.base {
+            self.mark(used.max(self.tape.end), ATTEMPT_ENDED).await?;
+        }
+        Err(failure)
+    }
+
+    fn left(&self) -> Duration {
+        self.order.deadline.since(self.host.clock.now())
+    }
+
+    async fn perform(&self, call: &HostCall, position: u32, hash: &str) -> Result<Json> {
+        match call {
+            HostCall::Log { warn, text } => {
+                let level = if *warn { "warning from" } else { "from" };
+                self.order.calls.note(&format!("{level} hook {}: {text}", self.name())).await?;
+                Ok(Json::Null)
+            }
+            HostCall::Checkpoint { key, value } => Ok(json!({ "key": key, "value": value })),
+            HostCall::Saved { .. } => Ok(Json::Null),
+            HostCall::Http { method, path, body } => self.http(method, path, body.as_ref(), position, hash).await,
+            HostCall::Exec { machine, program, arguments, stdin, within } => {
+                let command = self.command(program, arguments.clone(), stdin.clone(), *within);
+                let output = self.order.world.exec(machine, &command).await?;
+                let (out, err) = (cut_text(output.out.as_bytes()), cut_text(output.err.as_bytes()));
+                Ok(json!({ "code": output.code, "out": out, "err": err }))
+            }
+            HostCall::Put { machine, path, text } => {
+                let script = ["-c", "cat > \"$1\"", "put", path].map(str::to_owned).to_vec();
+                let command = self.command("/bin/sh", script, Some(text.clone()), None);
+                self.file(machine, path, &command).await.map(|_| Json::Null)
+            }
+            HostCall::Get { machine, path } => {
+                let command = self.command("/bin/cat", vec!["--".to_owned(), path.clone()], None, None);
+                self.file(machine, path, &command).await.map(|text| cut_text(text.as_bytes()).into())
+            }
+            HostCall::Tcp { ip, port } => self.tcp(ip, *port).await,
+            HostCall::NetHttp { url } => self.net_http(url).await,
+            HostCall::Now => Ok(self.host.clock.now().as_millis().into()),
+            HostCall::Random { below } => {
+                Ok((self.host.random.next_u64() % u64::try_from(*below).unwrap_or(1).max(1)).into())
+            }
+            HostCall::SleepDue { millis } => {
+                Ok(self.host.clock.now().plus(Duration::from_millis(*millis)).as_millis().into())
+            }
+            HostCall::SleepUntil { due } => {
+                self.host.clock.sleep_until(Timestamp(*due)).await;
+                Ok(Json::Null)
+            }
+        }
+    }
+
+    fn command(
+        &self,
+        program: &str,
+        arguments: Vec<String>,
+        stdin: Option<String>,
+        within: Option<Duration>,
+    ) -> GuestCommand {
+        let within = within.map_or(self.left(), |within| within.min(self.left()));
+        GuestCommand { program: program.to_owned(), arguments, stdin, within }
+    }
+
+    async fn file(&self, machine: &HookMachine, path: &str, command: &GuestCommand) -> Result<String> {
+        let output = self.order.world.exec(machine, command).await?;
+        match output.code {
+            0 => Ok(output.out),
+            code => Err(Failure::permanent(format!(
+                "file `{path}` in machine `{}`: exit code {code}: {}",
+                machine.name,
+                output.err.trim()
+            ))),
+        }
+    }
+
+    async fn http(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: Option<&Json>,
+        position: u32,
+        hash: &str,
+    ) -> Result<Json> {
+        let origins: Vec<&str> = self
+            .order
+            .sheet
+            .needs
+            .iter()
+            .filter_map(|need| match need {
+                Need::Http { origin } => Some(origin.as_str()),
+                _ => None,
+            })
+            .collect();
+        let (url, origin) =
+            resolve(path, &origins).map_err(|failure| failure.during(format!("hook `{}`", self.name())))?;
+        let (body, content_type) = match body {
+            None => (None, None),
+            Some(Json::String(text)) => (Some(text.clone()), Some("text/plain; charset=utf-8")),
+            Some(json) => (Some(json.to_string()), Some("application/json")),
+        };
+        // The hash belongs to it: an attempt that asks the world afresh may write something else at the same place.
+        let part = if self.order.undo { "undo-" } else { "" };
+        let key = format!("{}-{part}{position}-{}", self.order.facts.key, hash.get(..8).unwrap_or(hash));
+        let idempotency_key = (method != "GET").then_some(key);
+        let within = HTTP_CALL_MAX.min(self.left());
+        let request = HttpRequest { method, url, origin, body, content_type, idempotency_key, within };
+        let reply = self.order.world.http(&request).await?;
+        Ok(json!({ "status": reply.status, "headers": reply.headers, "body": reply.body, "cut": reply.cut }))
+    }
+
+    /// `true` when the port accepts. That nothing answers is an answer; that the site cannot be asked is none, but
+    /// cannot be told apart here and reads as `false`.
+    async fn tcp(&self, ip: &str, port: i64) -> Result<Json> {
+        let ip = ip.parse().map_err(|_| Failure::permanent(format!("`{ip}` is not an address")))?;
+        let port = port_of(port)?;
+        let probe = Probe::Tcp { ip, port, within: PROBE_MAX.min(self.left()) };
+        match self.order.world.probe(&probe).await {
+            Ok(_) => Ok(true.into()),
+            Err(failure) if failure.class == FailureClass::Permanent => Err(failure),
+            Err(_) => Ok(false.into()),
+        }
+    }
+
+    async fn net_http(&self, url: &str) -> Result<Json> {
+        let wrong = || Failure::permanent(format!("`{url}` is not an address such as `http://10.0.0.5:8080/ready`"));
+        let uri: ureq::http::Uri = url.parse().map_err(|_| wrong())?;
+        if uri.scheme_str() != Some("http") {
+            return Err(wrong().help("inside the landing network `net.http` speaks plain HTTP to an IP address"));
+        }
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let ip = host.parse().map_err(|_| wrong().help("names are not resolved in the landing network: use `m.ip`"))?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let probe = Probe::Http { ip, port: uri.port_u16().unwrap_or(80), path, within: PROBE_MAX.min(self.left()) };
+        match self.order.world.probe(&probe).await {
+            Ok(answer) => Ok(json!({ "status": answer.status, "body": answer.body, "error": "" })),
+            Err(failure) if failure.class == FailureClass::Permanent => Err(failure),
+            Err(failure) => Ok(json!({ "status": 0, "body": "", "error": failure.message })),
+        }
+    }
+}
+
+fn port_of(port: i64) -> Result<u16> {
+    u16::try_from(port)
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| Failure::permanent(format!("{port} is not a port: 1 to 65535")))
+}

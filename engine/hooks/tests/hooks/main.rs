@@ -1,0 +1,6 @@
+//! Hooks from outside: behaviour against fakes, HTTP against a real server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod behaviour;
+mod http;
+mod support;
