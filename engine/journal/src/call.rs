@@ -26,4 +26,8 @@ pub trait CallJournal: Send + Sync + std::fmt::Debug {
     async fn done(&self, number: u32, result: serde_json::Value) -> Result<()>;
     /// A line for people in the run's log.
     async fn note(&self, text: &str) -> Result<()>;
+    /// For an undo: the calls of the step that is being taken back, so that it finds what that one saved.
+    fn undoes(&self) -> Vec<CallRecord> {
+        Vec::new()
+    }
 }

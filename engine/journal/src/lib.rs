@@ -1,10 +1,34 @@
 //! The record of a run, and the store it lies in.
 //!
+//! ```text
+//!   Event -> Record (seq, epoch, hash of the one before) -> StateStore     append: durable, then known
+//!   StateStore -> verify the chain -> fold -> RunState                     load: nothing is believed unchecked
+//! ```
+//!
+//! It decides nothing: what follows a state is the executor's. It is not a log for debugging either: what a person reads
+//! in the morning and what an engine resumes from are the same records.
+//!
 //! Architecture invariant: the journal is durable before the effect and again after it; memory is a fold of the
 //! journal, never the reverse.
 
 pub mod call;
+pub mod error;
+pub mod event;
+pub mod lease;
+pub mod memory;
 pub mod outcome;
+pub mod run;
+pub mod slate;
+pub mod stand;
+pub mod state;
 
 pub use call::{CallJournal, CallRecord};
+pub use error::JournalError;
+pub use event::{Decision, Event, GroupLoss, RUN_FORMAT, Record, RunStatus, Signed, SkippedBy};
+pub use lease::{Lease, Owner, TakeOver};
+pub use memory::{Fault, MemoryStore};
 pub use outcome::{Answer, Question, QuestionKind, StepOutput};
+pub use run::{LoadedRun, Opening, RunJournal, RunStore, RunSummary, verify};
+pub use slate::{OpenError, SlateReader, SlateStore};
+pub use stand::Stand;
+pub use state::{NodeState, RunState, effect_key, fold};

@@ -10,12 +10,26 @@ pub enum StepOutput {
     #[default]
     None,
     /// The recovery point chosen or made for a group. `loss` is the time between the newest data lost and the point.
-    Point { group: String, point: PointId, at: Timestamp, loss_millis: u64 },
+    Point {
+        group: String,
+        point: PointId,
+        at: Timestamp,
+        loss_millis: u64,
+    },
     /// How a fence was proven: `powered off`, `signed by anna: ...`.
-    Fence { how: String },
+    Fence {
+        how: String,
+    },
     /// What a probe or a hook answered, for people.
-    Text { text: String },
-    Bytes { fetched: u64, compared: u64, written: u64, notes: Vec<String> },
+    Text {
+        text: String,
+    },
+    Bytes {
+        fetched: u64,
+        compared: u64,
+        written: u64,
+        notes: Vec<String>,
+    },
 }
 
 /// A question to a person.
