@@ -5,7 +5,7 @@ use crate::cancel::{Cancel, CancelOnDrop};
 use crate::http::{HttpRequest, cut_text, resolve};
 use crate::limits::*;
 use crate::script::{Ask, Ended, Line, Stop, play};
-use crate::tape::{ATTEMPT_ENDED, Tape, UNDO};
+use crate::tape::{ATTEMPT_ENDED, Tape};
 use crate::value::{HookMachine, Names, canonical};
 use crate::world::World;
 use muster_journal::{CallJournal, CallRecord};
@@ -46,8 +46,10 @@ pub struct HookOrder<'a> {
     pub deadline: Timestamp,
     pub calls: &'a dyn CallJournal,
     pub world: &'a dyn World,
-    /// The hook takes back what another one did whose calls lie in the same journal: it reads their checkpoints.
+    /// The hook takes back what another one did.
     pub undo: bool,
+    /// What [`World::keep`] was given by the hook that is taken back, or by earlier attempts of this one.
+    pub kept: BTreeMap<String, Json>,
 }
 
 /// How a hook ended well.
@@ -74,7 +76,7 @@ impl HookHost {
     /// Runs the hook to its end. Dropping the future stops the script as `cancel` does.
     pub async fn run(&self, order: HookOrder<'_>, cancel: &Cancel) -> Result<HookEnd> {
         let arguments = arguments(&order)?;
-        let tape = Tape::read(order.calls.recorded(), order.undo);
+        let tape = Tape::read(order.calls.recorded(), order.kept.clone());
         let mut session = Session {
             host: self,
             order: &order,
@@ -84,7 +86,6 @@ impl HookHost {
             diverged: None,
             cancel: cancel.clone(),
         };
-        session.begin().await?;
         // The script gets a token of its own, so that the deadline can stop it without cancelling the caller.
         let script_cancel = Cancel::default();
         let _stop_script = CancelOnDrop(script_cancel.clone());
@@ -153,16 +154,6 @@ struct Session<'a> {
 impl Session<'_> {
     fn name(&self) -> &muster_runsheet::HookName {
         &self.order.sheet.name
-    }
-
-    /// Marks where taking back begins, once.
-    async fn begin(&mut self) -> Result<()> {
-        if self.order.undo && !self.tape.undoing {
-            let number = self.tape.end;
-            self.mark(number, UNDO).await?;
-            self.tape.base = number + 1;
-        }
-        Ok(())
     }
 
     async fn mark(&self, number: u32, marker: &str) -> Result<()> {
@@ -325,7 +316,12 @@ impl Session<'_> {
                 self.order.calls.note(&format!("{level} hook {}: {text}", self.name())).await?;
                 Ok(Json::Null)
             }
-            HostCall::Checkpoint { key, value } => Ok(json!({ "key": key, "value": value })),
+            HostCall::Checkpoint { key, value } => {
+                if !self.order.undo && !self.tape.is_settled(key) {
+                    self.order.world.keep(key, value).await?;
+                }
+                Ok(json!({ "key": key, "value": value }))
+            }
             HostCall::Saved { .. } => Ok(Json::Null),
             HostCall::Http { method, path, body } => self.http(method, path, body.as_ref(), position, hash).await,
             HostCall::Exec { machine, program, arguments, stdin, within } => {

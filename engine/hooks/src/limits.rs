@@ -22,8 +22,9 @@ pub const VARIABLES_MAX: usize = 512;
 pub const MODULES_MAX: usize = 0;
 /// Host calls in one attempt, replayed ones included: each costs two durable writes.
 pub const HOST_CALLS_MAX: u32 = 500;
-/// Bytes of one reply (body, output) that a script gets; the rest is cut and the reply says so.
-pub const REPLY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one text in a reply (body, output) that a script gets; the rest is cut and the reply says so. Half of what a
+/// text may hold, since a reply may carry two (output and errors) and the interpreter adds them up.
+pub const REPLY_BYTES_MAX: usize = STRING_BYTES_MAX / 2;
 /// Bytes that one attempt may put into the journal.
 pub const JOURNAL_BYTES_MAX: usize = 4 << 20;
 /// Time for one HTTP exchange; less when the step has less left.

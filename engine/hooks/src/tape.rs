@@ -1,14 +1,13 @@
 //! The record of a hook, read for replay.
 //!
-//! Records of one key lie in one numbered row. Markers divide it: `attempt.ended` where a script ended an attempt by its
-//! own word, `undo` where taking back began. Only what comes after the last marker is replayed.
+//! Records of one key lie in one numbered row. A marker, `attempt.ended`, divides it where a script ended an attempt by
+//! its own word: only what comes after the last one is replayed.
 
 use muster_journal::CallRecord;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const ATTEMPT_ENDED: &str = "attempt.ended";
-pub(crate) const UNDO: &str = "undo";
 
 #[derive(Debug)]
 pub(crate) struct Tape {
@@ -18,47 +17,33 @@ pub(crate) struct Tape {
     replay: BTreeMap<u32, CallRecord>,
     /// One past the last number in the row.
     pub(crate) end: u32,
-    /// Taking back has begun.
-    pub(crate) undoing: bool,
     saved: BTreeMap<String, Json>,
     /// Keys set by an earlier attempt: their first value stays.
     settled: BTreeSet<String>,
 }
 
 impl Tape {
-    pub(crate) fn read(mut records: Vec<CallRecord>, undo: bool) -> Self {
+    /// `kept` fills in checkpoints that are not in this row: those of the hook that is taken back.
+    pub(crate) fn read(mut records: Vec<CallRecord>, kept: BTreeMap<String, Json>) -> Self {
         records.sort_by_key(|record| record.number);
-        let mut tape = Self {
-            base: 0,
-            replay: BTreeMap::new(),
-            end: 0,
-            undoing: false,
-            saved: BTreeMap::new(),
-            settled: BTreeSet::new(),
-        };
+        let mut tape =
+            Self { base: 0, replay: BTreeMap::new(), end: 0, saved: BTreeMap::new(), settled: BTreeSet::new() };
         let mut here = BTreeMap::new();
         for record in records {
             tape.end = record.number.saturating_add(1);
-            match record.operation.as_str() {
-                ATTEMPT_ENDED | UNDO => {
-                    tape.undoing |= record.operation == UNDO;
-                    tape.base = tape.end;
-                    tape.replay.clear();
-                    tape.settle(&mut here);
-                }
-                _ => {
-                    if let Some((key, value)) = checkpoint(&record) {
-                        here.insert(key, value);
-                    }
-                    tape.replay.insert(record.number, record);
-                }
+            if record.operation == ATTEMPT_ENDED {
+                tape.base = tape.end;
+                tape.replay.clear();
+                tape.settle(&mut here);
+                continue;
             }
+            if let Some((key, value)) = checkpoint(&record) {
+                here.insert(key, value);
+            }
+            tape.replay.insert(record.number, record);
         }
-        if undo && !tape.undoing {
-            // Nothing of the act is replayed by its undo, but all of its checkpoints can be read.
-            tape.base = tape.end;
-            tape.replay.clear();
-            tape.settle(&mut here);
+        for (key, value) in kept {
+            tape.saved.entry(key).or_insert(value);
         }
         tape
     }
@@ -79,9 +64,14 @@ impl Tape {
         self.replay.range(self.base.saturating_add(calls)..).next().map(|(_, record)| record)
     }
 
-    /// Keeps a checkpoint and returns the value that holds.
+    /// An earlier attempt has set it.
+    pub(crate) fn is_settled(&self, key: &str) -> bool {
+        self.settled.contains(key)
+    }
+
+    /// Keeps a checkpoint, unless an earlier attempt has set it.
     pub(crate) fn keep(&mut self, key: &str, value: &Json) {
-        if !self.settled.contains(key) {
+        if !self.is_settled(key) {
             self.saved.insert(key.to_owned(), value.clone());
         }
     }

@@ -66,6 +66,7 @@ impl CallJournal for Journal {
 #[derive(Debug)]
 pub(crate) struct Fake {
     pub(crate) effects: Arc<Mutex<Vec<(String, String)>>>,
+    pub(crate) kept: Mutex<BTreeMap<String, serde_json::Value>>,
     pub(crate) statuses: Mutex<Vec<u16>>,
     pub(crate) execs: Mutex<Vec<GuestCommand>>,
     pub(crate) probes: Mutex<Vec<Probe>>,
@@ -78,6 +79,7 @@ impl Default for Fake {
     fn default() -> Self {
         Self {
             effects: Arc::default(),
+            kept: Mutex::default(),
             statuses: Mutex::default(),
             execs: Mutex::default(),
             probes: Mutex::default(),
@@ -102,6 +104,10 @@ impl World for Fake {
         let status = if statuses.is_empty() { 200 } else { statuses.remove(0) };
         let body = r#"{"address":"10.0.0.1","ttl":60}"#.to_owned();
         Ok(HttpReply { status, headers: BTreeMap::new(), body, cut: false })
+    }
+    async fn keep(&self, key: &str, value: &serde_json::Value) -> Result<()> {
+        self.kept.lock().unwrap().insert(key.to_owned(), value.clone());
+        Ok(())
     }
     async fn exec(&self, machine: &HookMachine, command: &GuestCommand) -> Result<GuestOutput> {
         self.execs.lock().unwrap().push(command.clone());
@@ -198,6 +204,7 @@ impl Bench {
             calls: &journal,
             world,
             undo: self.undo,
+            kept: self.world.kept.lock().unwrap().clone(),
         };
         let end = host.run(order, &self.cancel).await;
         self.notes.lock().unwrap().extend(journal.notes.lock().unwrap().drain(..));
