@@ -1,3 +1,116 @@
-//! The binary `muster`.
+//! The binary `muster`: reads the command line, hands the work to the process that holds the vault, shows what happens.
+//!
+//! Architecture invariant: no decision about recovery is taken here. Commands turn words into requests and answers into
+//! tables.
 
-fn main() {}
+mod arguments;
+mod commands;
+mod exit;
+mod output;
+
+use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
+use clap::{CommandFactory, Parser};
+use commands::{agent, operate, people, plans, replicate, show, vault};
+use exit::Exit;
+use muster_ports::Result;
+use muster_runsheet::Kind;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    output::choose_color(arguments.common.color);
+    log_to_stderr(&arguments.common);
+    // Data work runs on blocking threads of its own; two workers are enough to steer it.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(arguments));
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::failure(&failure);
+            exit::of(&failure).into()
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<Exit> {
+    let common = &arguments.common;
+    match arguments.command {
+        Command::Check => plans::check(common),
+        Command::Fmt { files, check } => plans::fmt(common, &files, check),
+        Command::Explain { code } => plans::explain(&code),
+        Command::Inventory(InventoryCommand::Pull) => vault::pull_inventory(common).await,
+        Command::Vault(VaultCommand::Init) => vault::init(common).await,
+        Command::Vault(VaultCommand::Info) => vault::info(common).await,
+        Command::Protect { groups, options } => replicate::protect(common, groups, &options).await,
+        Command::Replicate { once, until_protected, options } => {
+            replicate::replicate(common, once, until_protected, &options).await
+        }
+        Command::Status => show::status(common).await,
+        Command::Points { group } => show::points(common, group).await,
+        Command::Runs => show::runs(common).await,
+        Command::Log { run, verify } => show::log(common, run, verify).await,
+        Command::DryRun { plan, operation, back, output, view, point } => {
+            operate::dry_run(common, &plan, &operation, back, output, view, point).await
+        }
+        Command::Run { file, options } => operate::run_file(common, &file, &options).await,
+        Command::Drill { plan, options } => operate::start(common, &plan, Kind::Test, None, false, &options).await,
+        Command::Cleanup { plan, options } => operate::cleanup(common, plan, &options).await,
+        Command::Failover { plan, planned, point, accept_split_brain, options } => {
+            let kind = if planned { Kind::Planned } else { Kind::Unplanned };
+            operate::failover(common, &plan, kind, point, accept_split_brain, &options).await
+        }
+        Command::Failback { plan, unplanned, point, accept_split_brain, options } => {
+            let kind = if unplanned { Kind::Unplanned } else { Kind::Planned };
+            operate::failback(common, &plan, kind, point, accept_split_brain, &options).await
+        }
+        Command::Commit { plan, options } => operate::start(common, &plan, Kind::Commit, None, false, &options).await,
+        Command::Cancel { plan, options } => operate::cancel(common, &plan, &options).await,
+        Command::Reprotect { plan, options } => {
+            operate::start(common, &plan, Kind::Reprotect, None, false, &options).await
+        }
+        Command::Resume { run, options } => operate::resume(common, run, &options).await,
+        Command::Decide { run, step, decision, signature } => {
+            people::decide(common, run, step, decision, &signature).await
+        }
+        Command::Approve { run, step, no, signature } => people::approve(common, run, step, no, &signature).await,
+        Command::Agent { provider, site, folder, listen } => {
+            agent::agent(common, provider, site, folder, listen).await
+        }
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "muster", &mut text);
+            output::data(String::from_utf8_lossy(&text));
+            Ok(Exit::Done)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Arguments::command()).render(&mut text)?;
+            output::data(String::from_utf8_lossy(&text));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Logs go to stderr; `RUST_LOG` wins over `-v`.
+fn log_to_stderr(common: &Common) {
+    let level = match common.verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level},slatedb=error,object_store=error")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::color_on_stderr(common))
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,10 @@
+//! One file per family of commands. Each returns the exit code or a failure, which `main` prints.
+
+pub mod agent;
+pub mod open;
+pub mod operate;
+pub mod people;
+pub mod plans;
+pub mod replicate;
+pub mod show;
+pub mod vault;

@@ -1,0 +1,292 @@
+//! Operations: compile a runsheet, show it or run it.
+
+use super::{open, plans};
+use crate::arguments::{Common, RunOptions, View};
+use crate::exit::Exit;
+use crate::output;
+use muster_compiler::CompileOptions;
+use muster_control::{Project, Request, RunAnswer, StatusAnswer, write_whole};
+use muster_journal::Answer;
+use muster_ports::{Failure, PlanName, Result, RunId};
+use muster_runsheet::{Direction, Kind, Operation, Phase, PlanState, Runsheet, view};
+use std::path::{Path, PathBuf};
+
+/// Compiles one operation of a plan; mistakes are printed.
+fn compile(
+    common: &Common,
+    project: &Project,
+    plan: &str,
+    operation: Operation,
+    point: Option<String>,
+) -> Result<std::result::Result<Runsheet, Exit>> {
+    let names = project.checked.plan_names();
+    if !names.iter().any(|name| name.as_str() == plan) {
+        let known: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        return Err(Failure::permanent(format!("there is no plan `{plan}` in `{}`", project.folder.display()))
+            .help(format!("the plans here: {}", known.join(", "))));
+    }
+    match project.checked.compile(plan, operation, CompileOptions { point, ..CompileOptions::default() }) {
+        Ok(sheet) => Ok(Ok(sheet)),
+        Err(diagnostics) => {
+            plans::print(common, &diagnostics, &project.checked.sources);
+            Ok(Err(Exit::PlansHaveErrors))
+        }
+    }
+}
+
+/// Where a plan stands, by the vault; the beginning when there is no vault yet.
+async fn state_of(common: &Common, project: &Project, plan: &str) -> Result<PlanState> {
+    let access = match open::reading(common, Some(project)).await {
+        Ok(access) => access,
+        Err(failure) => {
+            tracing::debug!(%failure, "no vault to ask: the plan stands at its beginning");
+            return Ok(PlanState::HOME);
+        }
+    };
+    let status: StatusAnswer = access.ask(&Request::Status, common).await?;
+    access.close().await;
+    Ok(status.plans.get(plan).copied().unwrap_or(PlanState::HOME))
+}
+
+fn parse_kind(word: &str) -> Result<Kind> {
+    [Kind::Test, Kind::Planned, Kind::Unplanned, Kind::Cleanup, Kind::Cancel, Kind::Commit, Kind::Reprotect]
+        .into_iter()
+        .find(|kind| kind.word() == word)
+        .or(match word {
+            "drill" => Some(Kind::Test),
+            "failover" => Some(Kind::Unplanned),
+            "failback" => Some(Kind::Planned),
+            _ => None,
+        })
+        .ok_or_else(|| {
+            Failure::permanent(format!("`{word}` is not an operation"))
+                .help("operations: test, planned, unplanned, failback, cleanup, commit, cancel, reprotect")
+        })
+}
+
+pub async fn dry_run(
+    common: &Common,
+    plan: &str,
+    word: &str,
+    back: bool,
+    file: Option<PathBuf>,
+    shown: View,
+    point: Option<String>,
+) -> Result<Exit> {
+    let kind = parse_kind(word)?;
+    let project = match plans::load(common)? {
+        Ok(project) => project,
+        Err(exit) => return Ok(exit),
+    };
+    let state = state_of(common, &project, plan).await?;
+    let direction = if back || word == "failback" { Direction::Back } else { state.direction };
+    let sheet = if kind == Kind::Cleanup {
+        let access = open::reading(common, Some(&project)).await?;
+        let sheet: Runsheet = access.ask(&Request::CleanupSheet { plan: PlanName::new(plan) }, common).await?;
+        access.close().await;
+        sheet
+    } else {
+        match compile(common, &project, plan, Operation { kind, direction }, point)? {
+            Ok(sheet) => sheet,
+            Err(exit) => return Ok(exit),
+        }
+    };
+    if let Some(file) = file {
+        write_whole(&file, sheet.to_json().as_bytes())?;
+        output::say(format!("runsheet {} written to {}", sheet.hash().short(), file.display()));
+    }
+    match (shown, common.json) {
+        (View::Json, _) | (View::Table, true) => output::data(sheet.to_json()),
+        (View::Table, false) => output::data(view::table(&sheet)),
+        (View::Mermaid, _) => output::data(view::mermaid(&sheet)),
+        (View::Dot, _) => output::data(view::dot(&sheet)),
+    }
+    Ok(Exit::Done)
+}
+
+pub async fn run_file(common: &Common, file: &Path, options: &RunOptions) -> Result<Exit> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::from(error).during(format!("read `{}`", file.display())))?;
+    let sheet = Runsheet::from_json(&text).map_err(|error| {
+        Failure::permanent(format!("`{}`: {error}", file.display()))
+            .help("write it anew with `muster dry-run PLAN OPERATION -o FILE`")
+    })?;
+    run_sheet(common, None, sheet, false, options).await
+}
+
+/// Compiles an operation in the direction the plan stands in, and runs it.
+pub async fn start(
+    common: &Common,
+    plan: &str,
+    kind: Kind,
+    point: Option<String>,
+    presigned: bool,
+    options: &RunOptions,
+) -> Result<Exit> {
+    let project = match plans::load(common)? {
+        Ok(project) => project,
+        Err(exit) => return Ok(exit),
+    };
+    let state = state_of(common, &project, plan).await?;
+    start_in(common, project, plan, state, kind, point, presigned, options).await
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn start_in(
+    common: &Common,
+    project: Project,
+    plan: &str,
+    state: PlanState,
+    kind: Kind,
+    point: Option<String>,
+    presigned: bool,
+    options: &RunOptions,
+) -> Result<Exit> {
+    let operation = Operation { kind, direction: state.direction };
+    if !state.allows(operation) {
+        return Err(illegal(plan, operation, state));
+    }
+    match compile(common, &project, plan, operation, point)? {
+        Ok(sheet) => run_sheet(common, Some(project), sheet, presigned, options).await,
+        Err(exit) => Ok(exit),
+    }
+}
+
+fn illegal(plan: &str, operation: Operation, state: PlanState) -> Failure {
+    let legal: Vec<String> = state.legal().iter().map(ToString::to_string).collect();
+    Failure::refused(format!("`{operation}` of `{plan}` is not legal now (E0601)"))
+        .help(format!("legal now: {}", legal.join(", ")))
+}
+
+pub async fn failover(
+    common: &Common,
+    plan: &str,
+    kind: Kind,
+    point: Option<String>,
+    presigned: bool,
+    options: &RunOptions,
+) -> Result<Exit> {
+    start_towards(common, plan, Direction::Out, "failback", kind, point, presigned, options).await
+}
+
+pub async fn failback(
+    common: &Common,
+    plan: &str,
+    kind: Kind,
+    point: Option<String>,
+    presigned: bool,
+    options: &RunOptions,
+) -> Result<Exit> {
+    start_towards(common, plan, Direction::Back, "failover", kind, point, presigned, options).await
+}
+
+/// Refuses to move production the way the person did not say.
+#[allow(clippy::too_many_arguments)]
+async fn start_towards(
+    common: &Common,
+    plan: &str,
+    direction: Direction,
+    other: &str,
+    kind: Kind,
+    point: Option<String>,
+    presigned: bool,
+    options: &RunOptions,
+) -> Result<Exit> {
+    let project = match plans::load(common)? {
+        Ok(project) => project,
+        Err(exit) => return Ok(exit),
+    };
+    let state = state_of(common, &project, plan).await?;
+    if state.phase == Phase::Protected && state.direction != direction {
+        let asked = Operation { kind, direction };
+        return Err(illegal(plan, asked, state).help(format!("production would move the other way now: `muster {other} {plan}`")));
+    }
+    start_in(common, project, plan, state, kind, point, presigned, options).await
+}
+
+pub async fn cleanup(common: &Common, plan: String, options: &RunOptions) -> Result<Exit> {
+    let access = open::writing(common, None, "cleanup", options).await?;
+    let request = Request::Cleanup {
+        plan: PlanName::new(plan),
+        who: open::who(&options.signature),
+        why: options.signature.why.clone(),
+        wait: !options.no_wait,
+    };
+    let answer: Result<RunAnswer> = access.ask(&request, common).await;
+    access.close().await;
+    finish(common, answer?)
+}
+
+/// Stops an unfinished run of the plan, or takes back a failover that has ended and is not committed.
+pub async fn cancel(common: &Common, plan: &str, options: &RunOptions) -> Result<Exit> {
+    let access = open::writing(common, None, "cancel", options).await?;
+    let status: StatusAnswer = access.ask(&Request::Status, common).await?;
+    let unfinished = status.runs.iter().find(|run| run.plan.as_str() == plan && !run.ended());
+    if let Some(run) = unfinished {
+        let request = Request::CancelRun {
+            run: run.id.clone(),
+            who: open::who(&options.signature),
+            why: options.signature.why.clone(),
+        };
+        let answer: Result<RunAnswer> = access.ask(&request, common).await;
+        access.close().await;
+        return finish(common, answer?);
+    }
+    access.close().await;
+    start(common, plan, Kind::Cancel, None, false, options).await
+}
+
+pub async fn resume(common: &Common, run: Option<String>, options: &RunOptions) -> Result<Exit> {
+    let access = open::writing(common, None, "resume", options).await?;
+    let request = Request::Resume { run: run.map(RunId::new), wait: !options.no_wait };
+    let answer: Result<RunAnswer> = access.ask(&request, common).await;
+    access.close().await;
+    finish(common, answer?)
+}
+
+async fn run_sheet(
+    common: &Common,
+    project: Option<Project>,
+    sheet: Runsheet,
+    presigned: bool,
+    options: &RunOptions,
+) -> Result<Exit> {
+    let who = open::who(&options.signature);
+    let presigned = presigned.then(|| Answer {
+        yes: true,
+        who: who.clone(),
+        why: format!("signed in advance with --accept-split-brain: {}", options.signature.why),
+    });
+    let purpose = format!("{} {}", sheet.plan, sheet.operation);
+    let access = open::writing_sheet(common, project.as_ref(), &sheet, &purpose, options).await?;
+    let request = Request::Start {
+        sheet: Box::new(sheet),
+        who,
+        why: options.signature.why.clone(),
+        wait: !options.no_wait,
+        presigned,
+    };
+    let answer: Result<RunAnswer> = access.ask(&request, common).await;
+    access.close().await;
+    finish(common, answer?)
+}
+
+/// Says how a run ended, and turns it into an exit code.
+pub fn finish(common: &Common, answer: RunAnswer) -> Result<Exit> {
+    if common.json {
+        output::json(&answer);
+    } else {
+        output::data(answer.sentence());
+        for line in &answer.waiting {
+            output::say(format!("  {}: {}", line.step, line.text));
+            output::say(format!("    {}", line.ways));
+        }
+    }
+    Ok(match answer.end {
+        muster_control::End::Done { degraded: false } => Exit::Done,
+        muster_control::End::Done { degraded: true } => Exit::Degraded,
+        muster_control::End::Undone => Exit::Failed,
+        muster_control::End::Aborted => Exit::Failed,
+        muster_control::End::Paused => Exit::WaitsForPerson,
+    })
+}

@@ -1,0 +1,147 @@
+//! `status`, `points`, `runs`, `log`: looks, and changes nothing.
+
+use super::open;
+use crate::arguments::Common;
+use crate::exit::Exit;
+use crate::output;
+use muster_control::{LogAnswer, PointsAnswer, Project, Request, StatusAnswer, words};
+use muster_ports::{GroupName, Result, RunId};
+use muster_runsheet::PlanState;
+
+pub async fn status(common: &Common) -> Result<Exit> {
+    let project = Project::load(&common.plans).ok();
+    let access = open::reading(common, project.as_ref()).await?;
+    let mut status: StatusAnswer = access.ask(&Request::Status, common).await?;
+    access.close().await;
+    for plan in project.iter().flat_map(|project| project.checked.plan_names()) {
+        status.plans.entry(plan.to_string()).or_insert(PlanState::HOME);
+    }
+    if common.json {
+        output::json(&status);
+        return Ok(Exit::Done);
+    }
+    let mut text = String::new();
+    let rows: Vec<Vec<String>> = status
+        .plans
+        .iter()
+        .map(|(plan, state)| {
+            let legal: Vec<String> = state.legal().iter().map(ToString::to_string).collect();
+            vec![plan.clone(), state_words(*state), legal.join(" · ")]
+        })
+        .collect();
+    text.push_str(&output::table(&["plan", "stands", "legal now"], &rows));
+    let rows: Vec<Vec<String>> = status
+        .groups
+        .iter()
+        .map(|group| {
+            let lag = group.lag_millis.map_or_else(|| "-".to_owned(), output::duration);
+            let promise = output::duration(group.rpo_millis);
+            let verdict = if group.keeps_promise() { "" } else { "  behind" };
+            vec![
+                group.group.to_string(),
+                format!("{} -> {}", group.source, group.target),
+                group.phase.clone(),
+                format!("{lag} of {promise}{verdict}"),
+                output::bytes(group.last_cycle_bytes),
+                group.last_error.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    text.push('\n');
+    text.push_str(&output::table(&["group", "way", "replication", "lag", "last cycle", "last error"], &rows));
+    output::data(text);
+    match &status.holder {
+        Some(holder) => output::say(format!("the vault is held by {holder}")),
+        None => output::say("nobody holds the vault: replication stands still (`muster replicate`)"),
+    }
+    Ok(Exit::Done)
+}
+
+fn state_words(state: PlanState) -> String {
+    use muster_runsheet::{Direction, Phase};
+    let way = match state.direction {
+        Direction::Out => "out",
+        Direction::Back => "back",
+    };
+    let phase = match state.phase {
+        Phase::Protected => "protected",
+        Phase::FailedOver => "failed over",
+        Phase::Committed => "committed",
+    };
+    let drilled = if state.drilled { ", a drill stands" } else { "" };
+    format!("{phase} ({way}){drilled}")
+}
+
+pub async fn points(common: &Common, group: Option<String>) -> Result<Exit> {
+    let access = open::reading(common, None).await?;
+    let answer: PointsAnswer = access.ask(&Request::Points { group: group.map(GroupName::new) }, common).await?;
+    access.close().await;
+    if common.json {
+        output::json(&answer);
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<Vec<String>> = answer
+        .points
+        .iter()
+        .map(|point| {
+            let machines: Vec<&str> = point.machines.iter().map(|machine| machine.as_str()).collect();
+            vec![
+                point.group.to_string(),
+                point.id.to_string(),
+                output::date_time(point.at.0),
+                format!("{:?}", point.kind).to_lowercase(),
+                machines.join(", "),
+            ]
+        })
+        .collect();
+    output::data(output::table(&["group", "point", "at", "kind", "machines"], &rows));
+    Ok(Exit::Done)
+}
+
+pub async fn runs(common: &Common) -> Result<Exit> {
+    let access = open::reading(common, None).await?;
+    let status: StatusAnswer = access.ask(&Request::Status, common).await?;
+    access.close().await;
+    if common.json {
+        output::json(&status.runs);
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<Vec<String>> = status
+        .runs
+        .iter()
+        .map(|run| {
+            vec![
+                run.id.to_string(),
+                run.plan.to_string(),
+                run.operation.to_string(),
+                run.status.to_string(),
+                output::date_time(run.started.0),
+                run.who.clone(),
+            ]
+        })
+        .collect();
+    output::data(output::table(&["run", "plan", "operation", "status", "started", "by"], &rows));
+    Ok(Exit::Done)
+}
+
+pub async fn log(common: &Common, run: Option<String>, verify: bool) -> Result<Exit> {
+    let access = open::reading(common, None).await?;
+    let answer: LogAnswer = access.ask(&Request::Log { run: run.map(RunId::new) }, common).await?;
+    access.close().await;
+    if common.json {
+        output::json(&answer);
+    } else {
+        let mut text = String::new();
+        for record in &answer.records {
+            let (_, step, words) = words::line(record);
+            let step = step.map(ToString::to_string).unwrap_or_default();
+            text.push_str(&format!("{:>5}  {}  {step:<34}  {words}\n", record.seq, output::date_time(record.time.0)));
+        }
+        output::data(text);
+    }
+    // The journal was read with every link of its chain checked; had one been broken, there were no answer.
+    if verify {
+        output::say(format!("the journal of run {} verifies: {} records", answer.run, answer.records.len()));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,90 @@
+//! `vault init|info` and `inventory pull`.
+
+use super::open;
+use crate::arguments::Common;
+use crate::exit::Exit;
+use crate::output;
+use muster_control::{INVENTORY_FILE, Project, StatusAnswer, write_inventory};
+use muster_ports::{Clock, Failure, Result, Site, SystemClock, SystemRandom};
+use muster_runsheet::SiteInventory;
+use muster_vault::{KeySource, Vault};
+
+pub async fn init(common: &Common) -> Result<Exit> {
+    let project = Project::load(&common.plans).ok();
+    let url = open::vault_url(common, project.as_ref())?;
+    let key = KeySource::File(common.key_file.clone());
+    if !common.key_file.exists() {
+        KeySource::generate_file(&common.key_file, &SystemRandom)?;
+        output::say(format!("key file made: {}", common.key_file.display()));
+    }
+    let vault = Vault::init(&url, &key, &SystemRandom).await?;
+    output::say(format!("vault {} made at {url}", vault.id()));
+    output::say(format!(
+        "keep copies of {} away from here: whoever loses every key loses the vault",
+        common.key_file.display()
+    ));
+    Ok(Exit::Done)
+}
+
+pub async fn info(common: &Common) -> Result<Exit> {
+    let project = Project::load(&common.plans).ok();
+    let url = open::vault_url(common, project.as_ref())?;
+    let vault = Vault::open(&url, &KeySource::File(common.key_file.clone())).await?;
+    let usage = vault.usage().await?;
+    let access = open::reading(common, project.as_ref()).await?;
+    let status: StatusAnswer = access.ask(&muster_control::Request::Status, common).await?;
+    access.close().await;
+    if common.json {
+        output::json(&serde_json::json!({
+            "url": url, "id": vault.id().to_string(), "segments": usage.segments, "stored_bytes": usage.bytes,
+            "groups": status.groups, "holder": status.holder,
+        }));
+        return Ok(Exit::Done);
+    }
+    output::data(format!(
+        "vault     {}\nurl       {url}\nsegments  {}\nstored    {}\ngroups    {}\nheld by   {}\n",
+        vault.id(),
+        usage.segments,
+        output::bytes(usage.bytes),
+        status.groups.len(),
+        status.holder.as_deref().unwrap_or("nobody"),
+    ));
+    Ok(Exit::Done)
+}
+
+/// Asks every site. One that does not answer is named, and its old entry stays.
+pub async fn pull_inventory(common: &Common) -> Result<Exit> {
+    let project = Project::load(&common.plans)?;
+    let sites = &project.checked.estate.sites;
+    if sites.is_empty() {
+        return Err(Failure::permanent("the plans declare no site").help("see `site` in the book, or `muster check`"));
+    }
+    let mut pulled = Vec::new();
+    let mut silent = None;
+    for (name, sheet) in sites {
+        let site = muster_agent::RemoteSite::new(name.clone(), sheet.agent.clone());
+        let asked = async { Ok::<_, Failure>((site.facts().await?, site.inventory().await?)) };
+        match asked.await {
+            Ok((facts, machines)) => {
+                output::say(format!("{name}: {} machines, {}", machines.len(), facts.detail));
+                let entry = SiteInventory {
+                    pulled_at: SystemClock.now().0,
+                    provider: facts.provider,
+                    capabilities: facts.capabilities,
+                    machines,
+                };
+                pulled.push((name.clone(), entry));
+            }
+            Err(failure) => {
+                output::failure(&failure);
+                silent = Some(failure);
+            }
+        }
+    }
+    let path = write_inventory(&common.plans, pulled)?;
+    output::say(format!("written: {}", path.display()));
+    match silent {
+        Some(failure) => Err(failure.help(format!("what other sites said is in {INVENTORY_FILE}"))),
+        None => Ok(Exit::Done),
+    }
+}

@@ -1,0 +1,201 @@
+//! How a command gets at a vault: through its holder on this host, by becoming the holder, or by only reading.
+
+use crate::answers::StatusAnswer;
+use crate::request::{Event, Request, Sink};
+use crate::service::{self, Control, Parts};
+use crate::sites::Sites;
+use crate::socket::{self, Client};
+use muster_journal::{Owner, SlateReader, SlateStore, TakeOver};
+use muster_ports::*;
+use muster_replication::Replicator;
+use muster_runsheet::{Estate, SiteSheet};
+use muster_vault::{KeySource, Vault};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+
+/// Folder of the control state below the vault's prefix.
+const STATE: &str = "state";
+
+/// Which vault, with which key, for what.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// URL.
+    pub vault: String,
+    pub key_file: PathBuf,
+    /// From the plans; the vault's own record of the estate adds to them.
+    pub sites: BTreeMap<SiteName, SiteSheet>,
+    /// Shown to whoever finds the vault in use.
+    pub purpose: String,
+    /// Become the writer although another one seems alive.
+    pub steal: bool,
+}
+
+/// A vault within reach.
+#[derive(Debug)]
+pub enum Access {
+    /// Another process on this host holds it and does the work.
+    Remote(Client),
+    /// This process holds it.
+    Local(Holder),
+    /// Nobody on this host holds it, and it is only read.
+    Reader(Reader),
+}
+
+#[derive(Debug)]
+pub struct Holder {
+    control: Arc<Control>,
+    store: Arc<SlateStore>,
+    socket: PathBuf,
+    server: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+pub struct Reader {
+    store: Arc<dyn StateStore>,
+    replicator: Replicator,
+    slate: Arc<SlateReader>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Access {
+    /// The holder on this host when there is one; else this process becomes the holder.
+    pub async fn for_writing(options: OpenOptions) -> Result<Self> {
+        let socket = socket::socket_path(&options.vault)?;
+        if !options.steal
+            && let Some(client) = socket::connect(&socket).await
+        {
+            return Ok(Self::Remote(client));
+        }
+        let vault = open_vault(&options).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let owner = Owner::this_process(&options.purpose);
+        let name = owner.to_string();
+        let take_over = if options.steal { TakeOver::Steal } else { TakeOver::WhenStale };
+        let prefix = state_prefix(&vault);
+        let store = Arc::new(SlateStore::open(vault.object_store(), &prefix, owner, take_over, clock.clone()).await?);
+        let sites = all_sites(store.as_ref(), &options).await?;
+        let control = Control::new(Parts {
+            name,
+            vault_url: vault.url().to_owned(),
+            store: store.clone(),
+            sites: Sites::behind_agents(&sites),
+            clock,
+            random: Arc::new(SystemRandom),
+        });
+        let serving = socket::serve(control.clone(), socket.clone());
+        let server = tokio::spawn(async move {
+            if let Err(failure) = serving.await {
+                tracing::warn!(%failure, "other commands on this host cannot reach this process");
+            }
+        });
+        Ok(Self::Local(Holder { control, store, socket, server }))
+    }
+
+    /// The holder on this host when there is one; else a reader that disturbs nobody.
+    pub async fn for_reading(options: OpenOptions) -> Result<Self> {
+        let socket = socket::socket_path(&options.vault)?;
+        if let Some(client) = socket::connect(&socket).await {
+            return Ok(Self::Remote(client));
+        }
+        let vault = open_vault(&options).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let slate = Arc::new(SlateStore::open_reader(vault.object_store(), &state_prefix(&vault)).await?);
+        let store: Arc<dyn StateStore> = slate.clone();
+        let sites = BTreeMap::new();
+        let url = vault.url().to_owned();
+        let replicator = Replicator::new(store.clone(), sites, url, clock.clone(), Arc::new(SystemRandom));
+        Ok(Self::Reader(Reader { store, replicator, slate, clock }))
+    }
+
+    pub async fn call(&self, request: &Request, sink: Arc<dyn Sink>) -> Result<Value> {
+        match self {
+            Self::Remote(client) => client.call(request, &|event: Event| sink.tell(event)).await,
+            Self::Local(holder) => holder.control.handle(request.clone(), sink).await,
+            Self::Reader(reader) => reader.answer(request).await,
+        }
+    }
+
+    /// Runs the replication schedule in this process; another holder does so anyway.
+    pub fn keep_replicating(&self) {
+        if let Self::Local(holder) = self {
+            holder.control.keep_replicating();
+        }
+    }
+
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
+    }
+
+    /// Why this process had to stop being the holder, if it had to.
+    pub fn lost(&self) -> Option<Failure> {
+        match self {
+            Self::Local(holder) => holder.control.lost(),
+            Self::Remote(_) | Self::Reader(_) => None,
+        }
+    }
+
+    /// Gives the vault back.
+    pub async fn close(self) {
+        match self {
+            Self::Remote(_) => {}
+            Self::Local(holder) => {
+                holder.control.stop();
+                holder.server.abort();
+                if !holder.store.is_fenced() {
+                    // The next holder makes a socket of its own; after fencing it is theirs already.
+                    let _ = std::fs::remove_file(&holder.socket);
+                }
+                if let Err(error) = holder.store.close().await {
+                    tracing::warn!(%error, "the vault could not be given back in good order; its lease runs out by itself");
+                }
+            }
+            Self::Reader(reader) => reader.slate.close().await,
+        }
+    }
+}
+
+impl Reader {
+    async fn answer(&self, request: &Request) -> Result<Value> {
+        match request {
+            Request::Status => {
+                let mut status: StatusAnswer =
+                    service::status(&self.store, &self.replicator, self.clock.now()).await?;
+                let lease = self.slate.lease().await?;
+                status.holder =
+                    lease.filter(|lease| lease.is_alive(self.clock.now())).map(|lease| lease.owner.to_string());
+                service::answer(&status)
+            }
+            Request::Points { group } => service::answer(&service::points(&self.replicator, group.clone()).await?),
+            Request::CleanupSheet { plan } => service::answer(&service::cleanup_sheet(&self.store, plan).await?),
+            Request::Image { point, machine } => {
+                service::answer(&service::image(&self.replicator, point, machine).await?)
+            }
+            Request::Runs => service::answer(&service::newest_first(&self.store).await?),
+            Request::Log { run } => service::answer(&service::log(&self.store, run.clone()).await?),
+            other => Err(Failure::permanent(format!("{other:?} cannot be answered by a reader of the vault"))),
+        }
+    }
+}
+
+fn state_prefix(vault: &Vault) -> String {
+    vault.prefix().clone().join(STATE).to_string()
+}
+
+async fn open_vault(options: &OpenOptions) -> Result<Vault> {
+    Ok(Vault::open(&options.vault, &KeySource::File(options.key_file.clone())).await?)
+}
+
+/// The plans' sites, and those the vault remembers: with the plans gone, a run still finds its way.
+async fn all_sites(store: &dyn StateStore, options: &OpenOptions) -> Result<BTreeMap<SiteName, SiteSheet>> {
+    let mut sites = BTreeMap::new();
+    if let Some(bytes) = store.get("estate").await? {
+        let estate: Estate = serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::diverged(format!("the vault's record of the estate does not read back: {error}")))?;
+        sites = estate.sites;
+    }
+    sites.extend(options.sites.clone());
+    Ok(sites)
+}

@@ -1,0 +1,109 @@
+//! What requests are answered with: the data behind `--json`.
+
+use muster_journal::RunSummary;
+use muster_ports::{GroupName, PlanName, PointId, RunId, StepId, Timestamp};
+use muster_replication::PointSummary;
+use muster_runsheet::{Operation, PlanState};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// Who holds the vault; `None` when nobody does.
+    pub holder: Option<String>,
+    /// Plans that have ever been run; the others stand at their beginning.
+    pub plans: BTreeMap<String, PlanState>,
+    pub groups: Vec<GroupAnswer>,
+    /// Newest first.
+    pub runs: Vec<RunSummary>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GroupAnswer {
+    pub group: GroupName,
+    /// `first copy`, `replicating`, `resync`, `suspended`.
+    pub phase: String,
+    pub source: String,
+    pub target: String,
+    pub newest: Option<PointSummary>,
+    pub lag_millis: Option<u64>,
+    pub rpo_millis: u64,
+    pub last_error: Option<String>,
+    pub last_cycle_bytes: u64,
+}
+
+impl GroupAnswer {
+    pub fn keeps_promise(&self) -> bool {
+        self.lag_millis.is_some_and(|lag| lag <= self.rpo_millis)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PointsAnswer {
+    pub points: Vec<PointSummary>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "kebab-case")]
+pub enum End {
+    Done { degraded: bool },
+    Undone,
+    Aborted,
+    /// Something could not be taken back; a person has to look.
+    Failed,
+    /// Only a person can go on.
+    Paused,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunAnswer {
+    pub run: RunId,
+    pub plan: PlanName,
+    pub operation: Operation,
+    #[serde(flatten)]
+    pub end: End,
+    pub elapsed_millis: u64,
+    pub steps: u32,
+    pub waiting: Vec<Waiting>,
+    pub points: BTreeMap<String, ChosenPoint>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChosenPoint {
+    pub point: PointId,
+    pub at: Timestamp,
+    pub loss_millis: u64,
+}
+
+/// A step that only a person can move.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Waiting {
+    pub step: StepId,
+    pub text: String,
+    /// The commands that go on from here.
+    pub ways: String,
+}
+
+impl RunAnswer {
+    pub fn sentence(&self) -> String {
+        let took = self.elapsed_millis as f64 / 1000.0;
+        let head = format!("{} · {} · run {}", self.plan, self.operation, self.run);
+        match self.end {
+            End::Done { degraded: false } => format!("{head}: done, {} steps in {took:.1}s", self.steps),
+            End::Done { degraded: true } => {
+                format!("{head}: done, degraded, {} steps in {took:.1}s; `muster log {}`", self.steps, self.run)
+            }
+            End::Undone => format!("{head}: failed, and everything was taken back"),
+            End::Aborted => format!("{head}: given up, and everything was taken back"),
+            End::Failed => format!("{head}: given up, and not everything could be taken back; `muster log {}`", self.run),
+            End::Paused => format!("{head}: waits for a person"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogAnswer {
+    pub run: RunId,
+    /// Read back with every link of the chain checked: a journal that was changed is an error instead.
+    pub records: Vec<muster_journal::Record>,
+}

@@ -1,0 +1,264 @@
+//! Runs inside the holder: started, followed, spoken to.
+//!
+//! A run goes on when whoever asked for it goes away. It ends with the process, and any later process resumes it.
+
+use crate::answers::{ChosenPoint, End, RunAnswer, Waiting};
+use crate::request::{Event, Sink};
+use muster_executor::{Command, CommandSender, Executor, OnPause, RunEnd, RunObserver, Waiting as WaitingFor, commands};
+use muster_journal::{Answer, Decision, Event as RunEvent, Opening, QuestionKind, Record, RunState, RunStatus};
+use muster_ports::*;
+use muster_runsheet::Runsheet;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How whoever asked follows a run.
+#[derive(Clone)]
+pub struct Follow {
+    pub sink: Arc<dyn Sink>,
+    /// Stay when only a person can go on, and listen for their word.
+    pub wait: bool,
+    /// A signature given in advance for the question of split-brain.
+    pub presigned: Option<Answer>,
+}
+
+/// All runs this process works on.
+#[derive(Debug)]
+pub struct ActiveRuns {
+    executor: Arc<Executor>,
+    clock: Arc<dyn Clock>,
+    speaking: Arc<Mutex<BTreeMap<RunId, CommandSender>>>,
+}
+
+impl ActiveRuns {
+    pub fn new(executor: Arc<Executor>, clock: Arc<dyn Clock>) -> Self {
+        Self { executor, clock, speaking: Arc::default() }
+    }
+
+    pub async fn start(&self, sheet: Runsheet, who: &str, why: &str, follow: Follow) -> Result<RunAnswer> {
+        let opening = Opening { who: who.to_owned(), why: why.to_owned(), incident: None };
+        let run = self.executor.open_run(&sheet, opening).await?;
+        let loaded = self.executor.runs().load(&run).await?;
+        for record in loaded.records {
+            follow.sink.tell(Event::Run { run: run.clone(), record: Box::new(record) });
+        }
+        self.drive_signed(run, follow).await
+    }
+
+    /// Drives a run; with a signature given in advance, goes on over the question it was given for.
+    async fn drive_signed(&self, run: RunId, follow: Follow) -> Result<RunAnswer> {
+        loop {
+            let answer = self.drive(run.clone(), follow.clone()).await?;
+            let Some(signature) = follow.presigned.as_ref().filter(|_| answer.end == End::Paused) else {
+                return Ok(answer);
+            };
+            let split_brain = self.executor.waiting(&run).await?.into_iter().find_map(|waiting| match waiting {
+                WaitingFor::Question { node, question, .. } if question.kind == QuestionKind::SplitBrain => Some(node),
+                _ => None,
+            });
+            let Some(node) = split_brain else { return Ok(answer) };
+            self.answer_question(&run, node, signature.clone()).await?;
+        }
+    }
+
+    /// Takes up a run that was left in the middle: the named one, or the newest.
+    pub async fn resume(&self, run: Option<RunId>, follow: Follow) -> Result<RunAnswer> {
+        let run = match run {
+            Some(run) => run,
+            None => {
+                let open = self.executor.runs().list().await?.into_iter().rfind(|run| run.status == RunStatus::Open);
+                let none = || Failure::refused("no run is unfinished").help("`muster runs` lists them all");
+                open.ok_or_else(none)?.id
+            }
+        };
+        let loaded = self.executor.runs().load(&run).await?;
+        if loaded.state.is_closed() {
+            return Err(Failure::refused(format!("run `{run}` has ended: {}", loaded.state.status))
+                .help(format!("`muster log {run}` tells how")));
+        }
+        self.resume_if_paused(&run, &loaded.state).await?;
+        self.drive(run, follow).await
+    }
+
+    /// Somebody who says "resume" also takes back the "pause" of the whole run.
+    async fn resume_if_paused(&self, run: &RunId, state: &RunState) -> Result<()> {
+        if state.paused.is_some() {
+            let command = Command::Resume { who: "muster resume".into(), why: String::new() };
+            self.executor.decide_offline(run, &command).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops an unfinished run; before no return everything is taken back, which is followed to its end.
+    pub async fn cancel(&self, run: RunId, who: &str, why: &str, follow: Follow) -> Result<RunAnswer> {
+        let command = Command::Cancel { who: who.to_owned(), why: why.to_owned() };
+        if self.say(&run, command).await? {
+            // Whoever drives it follows it to the end; here only the end is of interest.
+            while self.sender(&run).is_some() {
+                self.clock.sleep(std::time::Duration::from_millis(100)).await;
+            }
+            return self.answer(&run, None).await;
+        }
+        self.drive(run, follow).await
+    }
+
+    pub async fn decide(
+        &self,
+        run: &RunId,
+        node: StepId,
+        decision: Decision,
+        who: String,
+        why: String,
+    ) -> Result<bool> {
+        self.say(run, Command::Decide { node, decision, who, why }).await
+    }
+
+    pub async fn answer_question(&self, run: &RunId, node: StepId, answer: Answer) -> Result<bool> {
+        self.say(run, Command::Answer { node, answer }).await
+    }
+
+    fn sender(&self, run: &RunId) -> Option<CommandSender> {
+        self.speaking.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
+    }
+
+    /// Says something to a run; whether somebody here is driving it.
+    async fn say(&self, run: &RunId, command: Command) -> Result<bool> {
+        match self.sender(run) {
+            Some(sender) => {
+                sender.send(command).await?;
+                Ok(true)
+            }
+            None => {
+                self.executor.decide_offline(run, &command).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn drive(&self, run: RunId, follow: Follow) -> Result<RunAnswer> {
+        let (sender, receiver) = commands();
+        let observer = Arc::new(Watch { run: run.clone(), follow: follow.clone(), sender: sender.clone() });
+        let speaking = Speaking::new(self.speaking.clone(), run.clone(), sender);
+        let on_pause = if follow.wait { OnPause::Wait } else { OnPause::Return };
+        let executor = self.executor.clone();
+        // On a task of its own: the run goes on when the one who asked for it is gone.
+        let driven = {
+            let run = run.clone();
+            tokio::spawn(async move {
+                let _speaking = speaking;
+                executor.drive(&run, receiver, observer, on_pause).await
+            })
+        };
+        let end = driven.await.map_err(|error| Failure::diverged(format!("run `{run}` broke off: {error}")))??;
+        self.answer(&run, Some(end)).await
+    }
+
+    async fn answer(&self, run: &RunId, end: Option<RunEnd>) -> Result<RunAnswer> {
+        let state = self.executor.runs().load(run).await?.state;
+        let waiting = match &end {
+            Some(RunEnd::Paused { waiting }) => waiting.clone(),
+            _ => self.executor.waiting(run).await?,
+        };
+        Ok(run_answer(run, &state, waiting, self.clock.now()))
+    }
+}
+
+fn run_answer(run: &RunId, state: &RunState, waiting: Vec<WaitingFor>, now: Timestamp) -> RunAnswer {
+    let end = match state.status {
+        RunStatus::Open => End::Paused,
+        RunStatus::Done => End::Done { degraded: !state.degraded().is_empty() },
+        RunStatus::Undone => End::Undone,
+        RunStatus::Aborted => End::Aborted,
+        RunStatus::Failed => End::Failed,
+    };
+    let points = state.points.iter().map(|(group, chosen)| {
+        let chosen = ChosenPoint { point: chosen.point.clone(), at: chosen.at, loss_millis: chosen.loss_millis };
+        (group.clone(), chosen)
+    });
+    let elapsed = state.closed_at.unwrap_or(now).since(state.opened_at);
+    RunAnswer {
+        run: run.clone(),
+        plan: state.plan.clone(),
+        operation: state.operation,
+        end,
+        elapsed_millis: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        steps: u32::try_from(state.nodes().filter(|node| node.attempted()).count()).unwrap_or(u32::MAX),
+        waiting: waiting.into_iter().map(|waiting| in_words(run, waiting)).collect(),
+        points: points.collect(),
+    }
+}
+
+fn in_words(run: &RunId, waiting: WaitingFor) -> Waiting {
+    match waiting {
+        WaitingFor::Question { node, question, .. } => Waiting {
+            ways: format!("muster approve {run} {node} --by NAME   (or --no)"),
+            text: format!("asks {}: {}", question.to, question.text),
+            step: node,
+        },
+        WaitingFor::Decision { node, why, choices } | WaitingFor::Stuck { node, why, choices } => {
+            let words: Vec<&str> = choices.iter().map(|choice| choice.word()).collect();
+            Waiting {
+                ways: format!("muster decide {run} {node} {} --by NAME", words.join("|")),
+                text: why.message,
+                step: node,
+            }
+        }
+        WaitingFor::Run { by } => Waiting {
+            step: StepId::new("run"),
+            text: format!("paused by {}: {}", by.who, by.why),
+            ways: format!("muster resume {run}"),
+        },
+    }
+}
+
+/// Takes a run's sender out of the table when its driver is gone, however it went.
+struct Speaking {
+    all: Arc<Mutex<BTreeMap<RunId, CommandSender>>>,
+    run: RunId,
+}
+
+impl Speaking {
+    fn new(all: Arc<Mutex<BTreeMap<RunId, CommandSender>>>, run: RunId, sender: CommandSender) -> Self {
+        all.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), sender);
+        Self { all, run }
+    }
+}
+
+impl Drop for Speaking {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+    }
+}
+
+/// Passes records on as events, and answers the one question that was answered in advance.
+struct Watch {
+    run: RunId,
+    follow: Follow,
+    sender: CommandSender,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+impl RunObserver for Watch {
+    fn recorded(&self, record: &Record, _state: &RunState) {
+        self.follow.sink.tell(Event::Run { run: self.run.clone(), record: Box::new(record.clone()) });
+        if let (RunEvent::Asked { node, question, .. }, Some(answer)) = (&record.event, &self.follow.presigned)
+            && question.kind == QuestionKind::SplitBrain
+        {
+            let command = Command::Answer { node: node.clone(), answer: answer.clone() };
+            let sender = self.sender.clone();
+            tokio::spawn(async move {
+                if let Err(failure) = sender.send(command).await {
+                    tracing::warn!(%failure, "the signature given in advance was not taken");
+                }
+            });
+        }
+    }
+
+    fn progress(&self, step: &StepId, done: u64, total: Option<u64>) {
+        self.follow.sink.tell(Event::Progress { what: step.to_string(), done, total });
+    }
+}

@@ -1,0 +1,300 @@
+//! The process that holds a vault: one writer of its control state, its replication schedule, its runs.
+//!
+//! ```text
+//!   command ──> Access ──┬─ in this process ──────────> Control ──> Executor ──> Steps ──> sites
+//!                        └─ over the local socket ──────^  └──────> Replicator ──────────> sites
+//! ```
+
+use crate::answers::*;
+use crate::request::{Event, Request, SOCKET_PROTOCOL, Sink};
+use crate::runs::{ActiveRuns, Follow};
+use crate::sites::Sites;
+use muster_executor::Executor;
+use muster_hooks::HookHost;
+use muster_journal::{RunStatus, RunStore, RunSummary};
+use muster_ports::*;
+use muster_replication::{Recovery, Replicator};
+use muster_runsheet::{Estate, Kind, PlanState, Runsheet};
+use muster_steps::Steps;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::task::JoinHandle;
+
+/// What a holder works with.
+#[derive(Debug)]
+pub struct Control {
+    /// `muster 4711 on hq-ops: replicate`.
+    pub(crate) name: String,
+    store: Arc<dyn StateStore>,
+    replicator: Arc<Replicator>,
+    runs: ActiveRuns,
+    clock: Arc<dyn Clock>,
+    schedule: Mutex<Option<JoinHandle<()>>>,
+    /// Why this process may not go on: it was fenced.
+    lost: Mutex<Option<Failure>>,
+}
+
+/// What [`Control::new`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub name: String,
+    pub vault_url: String,
+    pub store: Arc<dyn StateStore>,
+    pub sites: Sites,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+}
+
+/// How often the schedule looks for what is due.
+const SCHEDULE_LOOK: std::time::Duration = std::time::Duration::from_millis(250);
+/// How long the schedule rests after a failure of the store itself.
+const SCHEDULE_REST: std::time::Duration = std::time::Duration::from_secs(2);
+
+impl Control {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { name, vault_url, store, sites, clock, random } = parts;
+        let sites = sites.0;
+        let replicator =
+            Arc::new(Replicator::new(store.clone(), sites.clone(), vault_url, clock.clone(), random.clone()));
+        let hooks = HookHost::new(sites.clone(), clock.clone(), random.clone());
+        let recovery: Arc<dyn Recovery> = replicator.clone();
+        let steps = Arc::new(Steps::new(sites, recovery, store.clone(), hooks, clock.clone()));
+        let executor = Arc::new(Executor::new(store.clone(), steps, clock.clone(), random));
+        let runs = ActiveRuns::new(executor, clock.clone());
+        let schedule = Mutex::new(None);
+        Arc::new(Self { name, store, replicator, runs, clock, schedule, lost: Mutex::new(None) })
+    }
+
+    pub async fn handle(self: &Arc<Self>, request: Request, sink: Arc<dyn Sink>) -> Result<Value> {
+        match request {
+            Request::Hello { protocol } if protocol != SOCKET_PROTOCOL => Err(Failure::refused(format!(
+                "the muster that holds the vault speaks protocol {SOCKET_PROTOCOL}, this one {protocol}"
+            ))
+            .help("use the same version of muster for both")),
+            Request::Hello { .. } => Ok(json!({ "name": self.name })),
+            Request::Status => answer(&self.status().await?),
+            Request::Points { group } => answer(&points(&self.replicator, group).await?),
+            Request::Image { point, machine } => answer(&image(&self.replicator, &point, &machine).await?),
+            Request::Protect { estate, groups } => answer(&self.protect(*estate, groups).await?),
+            Request::Cycle { groups } => {
+                self.cycle(groups, sink.as_ref()).await?;
+                answer(&self.status().await?)
+            }
+            Request::CleanupSheet { plan } => answer(&cleanup_sheet(&self.store, &plan).await?),
+            Request::Start { sheet, who, why, wait, presigned } => {
+                self.keep_replicating();
+                answer(&self.runs.start(*sheet, &who, &why, Follow { sink, wait, presigned }).await?)
+            }
+            Request::Cleanup { plan, who, why, wait } => {
+                self.keep_replicating();
+                let sheet = cleanup_sheet(&self.store, &plan).await?;
+                answer(&self.runs.start(sheet, &who, &why, Follow { sink, wait, presigned: None }).await?)
+            }
+            Request::Resume { run, wait } => {
+                self.keep_replicating();
+                answer(&self.runs.resume(run, Follow { sink, wait, presigned: None }).await?)
+            }
+            Request::CancelRun { run, who, why } => {
+                answer(&self.runs.cancel(run, &who, &why, Follow { sink, wait: true, presigned: None }).await?)
+            }
+            Request::Decide { run, step, decision, who, why } => {
+                let driven = self.runs.decide(&run, step, decision, who, why).await?;
+                Ok(json!({ "driven": driven }))
+            }
+            Request::Answer { run, step, answer } => {
+                let driven = self.runs.answer_question(&run, step, answer).await?;
+                Ok(json!({ "driven": driven }))
+            }
+            Request::Runs => answer(&newest_first(&self.store).await?),
+            Request::Log { run } => answer(&log(&self.store, run).await?),
+        }
+    }
+
+    async fn status(&self) -> Result<StatusAnswer> {
+        let mut status = status(&self.store, &self.replicator, self.clock.now()).await?;
+        status.holder = Some(self.name.clone());
+        Ok(status)
+    }
+
+    /// Records what the plans say, and the intent for these groups; replication of a group that runs already goes on.
+    async fn protect(&self, estate: Estate, groups: Vec<GroupName>) -> Result<Vec<GroupName>> {
+        let groups = if groups.is_empty() {
+            estate.groups.values().filter(|group| group.policy.is_some()).map(|group| group.name.clone()).collect()
+        } else {
+            groups
+        };
+        for group in &groups {
+            if !estate.groups.contains_key(group) {
+                let known: Vec<&str> = estate.groups.keys().map(|group| group.as_str()).collect();
+                return Err(Failure::permanent(format!("there is no group `{group}` in the plans"))
+                    .help(format!("the groups there: {}", known.join(", "))));
+            }
+            self.replicator.protect(&estate, group).await?;
+        }
+        let value = serde_json::to_vec(&estate).map_err(not_json)?;
+        self.store.write(vec![Write::put("estate", value)]).await?;
+        Ok(groups)
+    }
+
+    async fn cycle(&self, groups: Vec<GroupName>, sink: &dyn Sink) -> Result<()> {
+        let groups = if groups.is_empty() {
+            self.replicator.status().await?.into_iter().map(|status| status.group).collect()
+        } else {
+            groups
+        };
+        for group in groups {
+            let told = Told { sink, what: group.to_string() };
+            let point = self.replicator.cycle(&group, &told).await?;
+            sink.tell(Event::Note { text: format!("{group}: point {}", point.id) });
+        }
+        Ok(())
+    }
+
+    /// Runs the schedule from now on, until [`stop`](Self::stop).
+    pub fn keep_replicating(self: &Arc<Self>) {
+        let Ok(mut schedule) = self.schedule.lock() else { return };
+        if schedule.is_none() {
+            let control = Arc::downgrade(self);
+            *schedule = Some(tokio::spawn(async move {
+                while let Some(control) = control.upgrade() {
+                    let rest = match control.replicator.tick().await {
+                        Ok(()) => SCHEDULE_LOOK,
+                        Err(failure) if failure.class == FailureClass::Refused => {
+                            tracing::error!(%failure, "replication ends here");
+                            if let Ok(mut lost) = control.lost.lock() {
+                                *lost = Some(failure);
+                            }
+                            return;
+                        }
+                        Err(failure) => {
+                            tracing::warn!(%failure, "the replication schedule could not be read");
+                            SCHEDULE_REST
+                        }
+                    };
+                    let clock = control.clock.clone();
+                    drop(control);
+                    clock.sleep(rest).await;
+                }
+            }));
+        }
+    }
+
+    pub fn lost(&self) -> Option<Failure> {
+        self.lost.lock().ok().and_then(|lost| lost.clone())
+    }
+
+    /// Ends the schedule. A cycle in the middle is given up; the next holder heals it.
+    pub fn stop(&self) {
+        if let Ok(mut schedule) = self.schedule.lock()
+            && let Some(task) = schedule.take()
+        {
+            task.abort();
+        }
+    }
+}
+
+/// Progress of long work as events.
+struct Told<'a> {
+    sink: &'a dyn Sink,
+    what: String,
+}
+
+impl Progress for Told<'_> {
+    fn report(&self, done: u64, total: Option<u64>) {
+        self.sink.tell(Event::Progress { what: self.what.clone(), done, total });
+    }
+}
+
+pub(crate) fn answer(value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(not_json)
+}
+
+fn not_json(error: serde_json::Error) -> Failure {
+    Failure::permanent(format!("an answer cannot be written as JSON: {error}"))
+}
+
+/// Where everything stands, by the store alone.
+pub(crate) async fn status(
+    store: &Arc<dyn StateStore>,
+    replicator: &Replicator,
+    now: Timestamp,
+) -> Result<StatusAnswer> {
+    let mut plans = BTreeMap::new();
+    for (key, value) in store.scan("plan/").await? {
+        if let Some(plan) = key.strip_prefix("plan/").and_then(|rest| rest.strip_suffix("/state")) {
+            let state: PlanState = serde_json::from_slice(&value)
+                .map_err(|error| Failure::diverged(format!("the state of plan `{plan}` does not read back: {error}")))?;
+            plans.insert(plan.to_owned(), state);
+        }
+    }
+    let groups = replicator
+        .status()
+        .await?
+        .into_iter()
+        .map(|status| GroupAnswer {
+            lag_millis: status.newest.as_ref().map(|point| now.0.saturating_sub(point.at.0)),
+            group: status.group,
+            phase: status.phase.to_string(),
+            source: status.source.to_string(),
+            target: status.target.to_string(),
+            newest: status.newest,
+            rpo_millis: status.rpo.as_millis(),
+            last_error: status.last_error,
+            last_cycle_bytes: status.last_cycle_bytes,
+        })
+        .collect();
+    Ok(StatusAnswer { holder: None, plans, groups, runs: newest_first(store).await? })
+}
+
+pub(crate) async fn points(replicator: &Replicator, group: Option<GroupName>) -> Result<PointsAnswer> {
+    let groups = match group {
+        Some(group) => vec![group],
+        None => replicator.status().await?.into_iter().map(|status| status.group).collect(),
+    };
+    let mut points = Vec::new();
+    for group in groups {
+        points.extend(replicator.points(&group).await?);
+    }
+    Ok(PointsAnswer { points })
+}
+
+/// The disks of a machine at a point, in its disk order.
+pub(crate) async fn image(
+    replicator: &Replicator,
+    point: &PointId,
+    machine: &MachineName,
+) -> Result<Vec<(DiskName, ReplicaImage)>> {
+    replicator.images(point, machine).await
+}
+
+pub(crate) async fn newest_first(store: &Arc<dyn StateStore>) -> Result<Vec<RunSummary>> {
+    let mut runs = RunStore::new(store.clone()).list().await?;
+    runs.sort_by(|a, b| b.id.cmp(&a.id));
+    Ok(runs)
+}
+
+pub(crate) async fn log(store: &Arc<dyn StateStore>, run: Option<RunId>) -> Result<LogAnswer> {
+    let run = match run {
+        Some(run) => run,
+        None => {
+            let newest = newest_first(store).await?.into_iter().next();
+            newest.ok_or_else(|| Failure::permanent("there is no run in this vault yet"))?.id
+        }
+    };
+    let loaded = RunStore::new(store.clone()).load(&run).await?;
+    Ok(LogAnswer { run, records: loaded.records })
+}
+
+/// The sheet that takes the newest standing drill of a plan away, compiled from what the drill's journal says it made.
+pub(crate) async fn cleanup_sheet(store: &Arc<dyn StateStore>, plan: &PlanName) -> Result<Runsheet> {
+    let runs = newest_first(store).await?;
+    let drill = runs.into_iter().find(|run| run.plan == *plan && run.operation.kind == Kind::Test);
+    let Some(drill) = drill.filter(|drill| drill.status == RunStatus::Done || drill.status == RunStatus::Failed) else {
+        return Err(Failure::refused(format!("there is no drill of `{plan}` to take away"))
+            .help("`muster status` shows what stands; an unfinished drill is stopped with `muster cancel`"));
+    };
+    let loaded = RunStore::new(store.clone()).load(&drill.id).await?;
+    let made = muster_steps::made_in_drill(&loaded.sheet, &loaded.state);
+    Ok(muster_compiler::cleanup_sheet(&loaded.sheet, drill.id.as_str(), &made))
+}

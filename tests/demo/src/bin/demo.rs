@@ -1,0 +1,3 @@
+//! `cargo demo`: the main job, end to end.
+
+fn main() {}
