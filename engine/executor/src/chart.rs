@@ -1,0 +1,129 @@
+//! A runsheet with its edges by place, and the questions `decide` asks of it.
+
+use muster_journal::{NodeState, RunState, Stand};
+use muster_runsheet::{Action, EdgeKind, Node, NodeKind, Runsheet, SheetError, StepId};
+use petgraph::Direction;
+use petgraph::visit::EdgeRef;
+use std::sync::Arc;
+
+/// Starts of machines at one site at once. More does not boot faster on shared disks, and storms have killed storages.
+pub const BOOTS_AT_ONCE: usize = 8;
+/// Steps in flight in one run: bounds connections and memory, far above what plans need.
+pub const STEPS_AT_ONCE: usize = 64;
+
+#[derive(Clone, Debug)]
+pub struct Chart {
+    sheet: Arc<Runsheet>,
+    incoming: Vec<Vec<(usize, EdgeKind)>>,
+    outgoing: Vec<Vec<usize>>,
+}
+
+/// Whether a step may begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Something before it has not ended.
+    NotYet,
+    Open,
+    /// A step it needs has ended without success; all others before it have ended too.
+    Never(StepId),
+}
+
+impl Chart {
+    /// Fails on a runsheet with duplicate steps, dangling edges or a cycle.
+    pub fn new(sheet: Arc<Runsheet>) -> Result<Self, SheetError> {
+        let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
+        {
+            let (graph, index) = sheet.graph()?;
+            // `graph()` adds nodes in the order of the sheet, so that a node's index is its place.
+            for node in &sheet.nodes {
+                let at = index[&node.id];
+                let edges = graph.edges_directed(at, Direction::Incoming);
+                let mut before: Vec<_> = edges.map(|edge| (edge.source().index(), *edge.weight())).collect();
+                before.sort_by_key(|(from, _)| *from);
+                incoming.push(before);
+                let mut after: Vec<_> = graph.neighbors(at).map(|next| next.index()).collect();
+                after.sort_unstable();
+                outgoing.push(after);
+            }
+        }
+        Ok(Self { sheet, incoming, outgoing })
+    }
+
+    pub fn sheet(&self) -> &Arc<Runsheet> {
+        &self.sheet
+    }
+    pub fn node(&self, at: usize) -> &Node {
+        &self.sheet.nodes[at]
+    }
+    pub fn len(&self) -> usize {
+        self.sheet.nodes.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.sheet.nodes.is_empty()
+    }
+    pub fn place(&self, id: &StepId) -> Option<usize> {
+        self.sheet.nodes.iter().position(|node| node.id == *id)
+    }
+    /// Steps that come directly after.
+    pub fn after(&self, at: usize) -> &[usize] {
+        &self.outgoing[at]
+    }
+
+    pub(crate) fn entry(&self, state: &RunState, at: usize) -> Entry {
+        let mut unmet = None;
+        for (from, kind) in &self.incoming[at] {
+            let Some(source) = state.node_at(*from) else { return Entry::NotYet };
+            if !source.stand.has_ended() {
+                return Entry::NotYet;
+            }
+            if *kind == EdgeKind::Needs && !satisfies(self.node(*from), source) {
+                unmet.get_or_insert_with(|| source.id.clone());
+            }
+        }
+        unmet.map_or(Entry::Open, Entry::Never)
+    }
+}
+
+/// Whether what needs this step may go on: it succeeded, a person said to go on without it, or its loss is harmless.
+fn satisfies(node: &Node, state: &NodeState) -> bool {
+    match state.stand {
+        Stand::Succeeded => true,
+        Stand::Skipped => state.skipped_by_person(),
+        Stand::Degraded => node.kind == NodeKind::Note,
+        _ => false,
+    }
+}
+
+/// How many steps may hold a lock at once.
+pub fn lock_capacity(lock: &str) -> usize {
+    if lock.starts_with("boots@") { BOOTS_AT_ONCE } else { 1 }
+}
+
+/// How the executor carries a step out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Nothing happens; it is recorded.
+    Pass,
+    NoReturn,
+    Timer(muster_runsheet::Duration),
+    /// A person is asked by the executor itself.
+    Person,
+    /// The step runner does it.
+    Runner,
+}
+
+pub(crate) fn way(node: &Node) -> Way {
+    match &node.action {
+        Action::NoReturn => Way::NoReturn,
+        Action::Wait { duration } => Way::Timer(*duration),
+        Action::Approve { .. } | Action::Manual { .. } => Way::Person,
+        Action::Barrier => Way::Pass,
+        _ if node.kind == NodeKind::Barrier => Way::Pass,
+        _ => Way::Runner,
+    }
+}
+
+/// Whether a step leaves something that can be taken back.
+pub(crate) fn can_undo(node: &Node) -> bool {
+    way(node) == Way::Runner && matches!(node.kind, NodeKind::Act | NodeKind::Gate | NodeKind::Hook)
+}

@@ -1,0 +1,193 @@
+//! Does what `decide` says. Durable first, then the effect, then durable again.
+//!
+//! ```text
+//!   loop: decide -> records -> decide -> attempts (own tasks) -> wait for the first of:
+//!         journal broken | command | attempt ended | time
+//! ```
+
+use crate::attempt::{self, Outcome, Work};
+use crate::chart::Chart;
+use crate::command::{CommandReceiver, Order, accept, waiting};
+use crate::decide::{Attempt, Do, decide};
+use crate::executor::{ExecutorError, OnPause, RunEnd};
+use crate::observer::RunObserver;
+use crate::runner::StepRunner;
+use crate::scribe::Scribe;
+use muster_journal::{Event, JournalError, RunState};
+use muster_ports::{Clock, Failure, Random, Timestamp};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::{Id, JoinError, JoinSet};
+
+/// Part of a retry's delay that is left to chance: 1 in 5.
+const JITTER_PARTS: u64 = 5;
+
+pub(crate) struct Driver {
+    pub(crate) chart: Chart,
+    pub(crate) scribe: Scribe,
+    pub(crate) runner: Arc<dyn StepRunner>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) observer: Arc<dyn RunObserver>,
+    pub(crate) on_pause: OnPause,
+    /// Dropping it cuts all attempts off.
+    pub(crate) tasks: JoinSet<Outcome>,
+    pub(crate) attempts: HashMap<Id, (Attempt, bool)>,
+}
+
+/// When there is something to look at again.
+#[derive(Default)]
+struct Alarm {
+    /// A retry or a timer: the run moves by itself.
+    timer: Option<Timestamp>,
+    /// A question that will have gone unanswered.
+    question: Option<Timestamp>,
+}
+
+fn earlier(known: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
+    Some(known.map_or(at, |known| known.min(at)))
+}
+
+impl Driver {
+    pub(crate) async fn run(mut self, mut commands: CommandReceiver) -> Result<RunEnd, ExecutorError> {
+        let mut commands_open = true;
+        loop {
+            let alarm = self.proceed().await?;
+            let state = self.scribe.state();
+            if state.is_closed() {
+                return Ok(RunEnd::of(&state));
+            }
+            let wake = match (alarm.timer, alarm.question) {
+                (Some(timer), Some(question)) => Some(timer.min(question)),
+                (timer, question) => timer.or(question),
+            };
+            let only_people = self.attempts.is_empty() && alarm.timer.is_none();
+            let may_wait = self.on_pause == OnPause::Wait && (commands_open || wake.is_some());
+            if only_people && !may_wait {
+                self.scribe.append(vec![Event::EngineReleased]).await?;
+                return Ok(RunEnd::Paused { waiting: waiting(&self.chart, &state) });
+            }
+            let clock = self.clock.clone();
+            let scribe = self.scribe.clone();
+            tokio::select! {
+                biased;
+                error = scribe.broken() => return Err(error.into()),
+                order = commands.recv(), if commands_open => match order {
+                    Some(order) => self.obey(order).await?,
+                    None => commands_open = false,
+                },
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await?,
+                () = clock.sleep_until(wake.unwrap_or_default()), if wake.is_some() => {}
+            }
+        }
+    }
+
+    /// Does all that can be done now; says when to look again.
+    async fn proceed(&mut self) -> Result<Alarm, JournalError> {
+        loop {
+            let state = self.scribe.state();
+            let now = self.clock.now();
+            let mut alarm = Alarm::default();
+            let (mut records, mut starts) = (Vec::new(), Vec::new());
+            for todo in decide(&self.chart, &state, now) {
+                match todo {
+                    Do::Record(events) => records.extend(events),
+                    Do::Retry { node, delay } => {
+                        records.push(Event::TimerSet { node, due: now.plus(delay + self.jitter(delay)) });
+                    }
+                    Do::Attempt(attempt) => starts.push((attempt, false)),
+                    Do::Undo(attempt) => starts.push((attempt, true)),
+                    Do::Wake(at) => alarm.timer = earlier(alarm.timer, at),
+                    Do::Expect(at) => alarm.question = earlier(alarm.question, at),
+                }
+            }
+            // Records first: what follows from them may be that an attempt is not to be made.
+            if !records.is_empty() {
+                self.scribe.append(records).await?;
+            } else if !starts.is_empty() {
+                self.start(starts).await?;
+            } else {
+                return Ok(alarm);
+            }
+        }
+    }
+
+    async fn start(&mut self, starts: Vec<(Attempt, bool)>) -> Result<(), JournalError> {
+        let events = starts.iter().map(|(attempt, undo)| {
+            let Attempt { node, attempt, key, deadline, .. } = attempt.clone();
+            if *undo {
+                Event::UndoStarted { node, attempt, key, deadline }
+            } else {
+                Event::AttemptStarted { node, attempt, key, deadline }
+            }
+        });
+        self.scribe.append(events.collect()).await?;
+        let state = self.scribe.state();
+        for (attempt, undo) in starts {
+            let work = Work {
+                sheet: self.chart.sheet().clone(),
+                state: state.clone(),
+                scribe: self.scribe.clone(),
+                runner: self.runner.clone(),
+                clock: self.clock.clone(),
+                observer: self.observer.clone(),
+            };
+            let task = self.tasks.spawn(attempt::run(work, attempt.clone(), undo));
+            self.attempts.insert(task.id(), (attempt, undo));
+        }
+        Ok(())
+    }
+
+    async fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Result<(), JournalError> {
+        let (id, outcome) = match ended {
+            Ok((id, outcome)) => (id, Ok(outcome)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        let Some((attempt, undo)) = self.attempts.remove(&id) else { return Ok(()) };
+        let outcome = outcome.unwrap_or_else(|error| {
+            // A defect in one step must not take the run down with it.
+            let failure = Failure::permanent(format!("the step broke off: {error}"))
+                .help("this is a defect of muster; look at what it was to do, then decide");
+            if undo { Outcome::UndoFailed(failure) } else { Outcome::Failed(failure) }
+        });
+        let events = attempt::events(self.chart.node(attempt.at), &attempt, outcome);
+        self.scribe.append(events).await
+    }
+
+    async fn obey(&self, order: Order) -> Result<(), JournalError> {
+        let result = match accept(&self.chart, &self.scribe.state(), &order.command) {
+            Ok(events) => self.scribe.append(events).await,
+            Err(refused) => {
+                let _ = order.reply.send(Err(refused));
+                return Ok(());
+            }
+        };
+        let _ = order.reply.send(result.clone().map_err(Failure::from));
+        result
+    }
+
+    fn jitter(&self, delay: Duration) -> Duration {
+        let most = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) / JITTER_PARTS;
+        if most == 0 { Duration::ZERO } else { Duration::from_millis(self.random.next_u64() % most) }
+    }
+}
+
+impl RunEnd {
+    pub(crate) fn of(state: &RunState) -> Self {
+        use muster_journal::RunStatus;
+        match state.status {
+            RunStatus::Open | RunStatus::Failed => {
+                let left = state.nodes().filter(|node| node.stand == muster_journal::Stand::Left);
+                Self::Failed { left: left.map(|node| node.id.clone()).collect() }
+            }
+            RunStatus::Done => Self::Done { degraded: state.degraded() },
+            RunStatus::Undone => Self::Undone { why: undo_reason(state) },
+            RunStatus::Aborted => Self::Aborted { why: undo_reason(state) },
+        }
+    }
+}
+
+fn undo_reason(state: &RunState) -> String {
+    state.undo.as_ref().map(|undo| undo.why.clone()).unwrap_or_default()
+}
