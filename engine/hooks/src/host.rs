@@ -46,10 +46,8 @@ pub struct HookOrder<'a> {
     pub deadline: Timestamp,
     pub calls: &'a dyn CallJournal,
     pub world: &'a dyn World,
-    /// The hook takes back what another one did.
+    /// The hook takes back what another one did: it reads the checkpoints of that one's calls.
     pub undo: bool,
-    /// What [`World::keep`] was given by the hook that is taken back, or by earlier attempts of this one.
-    pub kept: BTreeMap<String, Json>,
 }
 
 /// How a hook ended well.
@@ -76,7 +74,7 @@ impl HookHost {
     /// Runs the hook to its end. Dropping the future stops the script as `cancel` does.
     pub async fn run(&self, order: HookOrder<'_>, cancel: &Cancel) -> Result<HookEnd> {
         let arguments = arguments(&order)?;
-        let tape = Tape::read(order.calls.recorded(), order.kept.clone());
+        let tape = Tape::read(order.calls.recorded(), order.calls.undoes());
         let mut session = Session {
             host: self,
             order: &order,
@@ -316,12 +314,7 @@ impl Session<'_> {
                 self.order.calls.note(&format!("{level} hook {}: {text}", self.name())).await?;
                 Ok(Json::Null)
             }
-            HostCall::Checkpoint { key, value } => {
-                if !self.order.undo && !self.tape.is_settled(key) {
-                    self.order.world.keep(key, value).await?;
-                }
-                Ok(json!({ "key": key, "value": value }))
-            }
+            HostCall::Checkpoint { key, value } => Ok(json!({ "key": key, "value": value })),
             HostCall::Saved { .. } => Ok(Json::Null),
             HostCall::Http { method, path, body } => self.http(method, path, body.as_ref(), position, hash).await,
             HostCall::Exec { machine, program, arguments, stdin, within } => {

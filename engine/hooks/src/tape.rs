@@ -23,8 +23,18 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
-    /// `kept` fills in checkpoints that are not in this row: those of the hook that is taken back.
-    pub(crate) fn read(mut records: Vec<CallRecord>, kept: BTreeMap<String, Json>) -> Self {
+    /// `undoes` is the row of the hook that is taken back: its checkpoints can be read.
+    pub(crate) fn read(records: Vec<CallRecord>, undoes: Vec<CallRecord>) -> Self {
+        let mut tape = Self::of(records);
+        if !undoes.is_empty() {
+            for (key, value) in Self::of(undoes).saved {
+                tape.saved.entry(key).or_insert(value);
+            }
+        }
+        tape
+    }
+
+    fn of(mut records: Vec<CallRecord>) -> Self {
         records.sort_by_key(|record| record.number);
         let mut tape =
             Self { base: 0, replay: BTreeMap::new(), end: 0, saved: BTreeMap::new(), settled: BTreeSet::new() };
@@ -42,7 +52,7 @@ impl Tape {
             }
             tape.replay.insert(record.number, record);
         }
-        for (key, value) in kept {
+        for (key, value) in here {
             tape.saved.entry(key).or_insert(value);
         }
         tape

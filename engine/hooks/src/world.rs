@@ -12,11 +12,6 @@ pub trait World: Send + Sync + std::fmt::Debug {
     async fn http(&self, request: &HttpRequest) -> Result<HttpReply> {
         http::exchange(request).await
     }
-    /// Keeps a checkpoint where the hook that takes this one back will find it. Durable when it returns.
-    async fn keep(&self, key: &str, value: &serde_json::Value) -> Result<()> {
-        let _ = (key, value);
-        Ok(())
-    }
     async fn exec(&self, machine: &HookMachine, command: &GuestCommand) -> Result<GuestOutput>;
     /// Asked from inside the network the machines have landed in.
     async fn probe(&self, probe: &Probe) -> Result<ProbeAnswer>;

@@ -107,7 +107,7 @@ async fn undo_reads_what_the_act_has_saved() {
     let mut bench = dns_bench();
     bench.run(&dns()).await.unwrap();
     bench.undo = true;
-    bench.records = Arc::default();
+    bench.undoes = std::mem::take(&mut *bench.records.lock().unwrap());
     let restore = sheet("dns_restore", &["zone", "to", "ttl"], http_need("https://dns.example.com"), DNS);
     bench.run(&restore).await.unwrap();
     bench.run(&restore).await.unwrap();

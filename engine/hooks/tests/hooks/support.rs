@@ -31,11 +31,12 @@ pub(crate) struct Journal {
     pub(crate) records: Arc<Mutex<Vec<CallRecord>>>,
     pub(crate) notes: Mutex<Vec<String>>,
     fuse: Arc<Fuse>,
+    undoes: Vec<CallRecord>,
 }
 
 impl Journal {
     pub(crate) fn new(records: &Arc<Mutex<Vec<CallRecord>>>, fuse: &Arc<Fuse>) -> Self {
-        Self { records: records.clone(), notes: Mutex::default(), fuse: fuse.clone() }
+        Self { records: records.clone(), notes: Mutex::default(), fuse: fuse.clone(), undoes: Vec::new() }
     }
 }
 
@@ -56,6 +57,9 @@ impl CallJournal for Journal {
         self.records.lock().unwrap()[number as usize].result = Some(result);
         self.fuse.pass()
     }
+    fn undoes(&self) -> Vec<CallRecord> {
+        self.undoes.clone()
+    }
     async fn note(&self, text: &str) -> Result<()> {
         self.notes.lock().unwrap().push(text.to_owned());
         Ok(())
@@ -66,7 +70,6 @@ impl CallJournal for Journal {
 #[derive(Debug)]
 pub(crate) struct Fake {
     pub(crate) effects: Arc<Mutex<Vec<(String, String)>>>,
-    pub(crate) kept: Mutex<BTreeMap<String, serde_json::Value>>,
     pub(crate) statuses: Mutex<Vec<u16>>,
     pub(crate) execs: Mutex<Vec<GuestCommand>>,
     pub(crate) probes: Mutex<Vec<Probe>>,
@@ -79,7 +82,6 @@ impl Default for Fake {
     fn default() -> Self {
         Self {
             effects: Arc::default(),
-            kept: Mutex::default(),
             statuses: Mutex::default(),
             execs: Mutex::default(),
             probes: Mutex::default(),
@@ -104,10 +106,6 @@ impl World for Fake {
         let status = if statuses.is_empty() { 200 } else { statuses.remove(0) };
         let body = r#"{"address":"10.0.0.1","ttl":60}"#.to_owned();
         Ok(HttpReply { status, headers: BTreeMap::new(), body, cut: false })
-    }
-    async fn keep(&self, key: &str, value: &serde_json::Value) -> Result<()> {
-        self.kept.lock().unwrap().insert(key.to_owned(), value.clone());
-        Ok(())
     }
     async fn exec(&self, machine: &HookMachine, command: &GuestCommand) -> Result<GuestOutput> {
         self.execs.lock().unwrap().push(command.clone());
@@ -143,6 +141,7 @@ pub(crate) fn http_need(origin: &str) -> Vec<Need> {
 pub(crate) struct Bench {
     pub(crate) records: Arc<Mutex<Vec<CallRecord>>>,
     pub(crate) notes: Mutex<Vec<String>>,
+    pub(crate) undoes: Vec<CallRecord>,
     pub(crate) world: Fake,
     pub(crate) arguments: BTreeMap<String, Value>,
     pub(crate) within: Duration,
@@ -156,6 +155,7 @@ impl Default for Bench {
         Self {
             records: Arc::default(),
             notes: Mutex::default(),
+            undoes: Vec::new(),
             world: Fake::default(),
             arguments: BTreeMap::new(),
             within: Duration::from_secs(60),
@@ -175,7 +175,7 @@ impl Bench {
         self.run_with(sheet, &self.world, &Fuse::never()).await
     }
     pub(crate) async fn run_with(&self, sheet: &HookSheet, world: &dyn World, fuse: &Arc<Fuse>) -> Result<HookEnd> {
-        let journal = Journal::new(&self.records, fuse);
+        let journal = Journal { undoes: self.undoes.clone(), ..Journal::new(&self.records, fuse) };
         let host = HookHost::new(Arc::new(SystemClock), Arc::new(SystemRandom));
         let machine = HookMachine {
             name: "db".into(),
@@ -204,7 +204,6 @@ impl Bench {
             calls: &journal,
             world,
             undo: self.undo,
-            kept: self.world.kept.lock().unwrap().clone(),
         };
         let end = host.run(order, &self.cancel).await;
         self.notes.lock().unwrap().extend(journal.notes.lock().unwrap().drain(..));
