@@ -1,0 +1,134 @@
+//! Fences: proof that the machines cannot run at a site, or a person's signature in its place.
+
+use crate::Steps;
+use crate::context::at;
+use muster_executor::{Acted, Observation, StepContext};
+use muster_journal::{Question, QuestionKind, StepOutput};
+use muster_ports::*;
+use muster_runsheet::FenceProof;
+
+const POWERED_OFF: &str = "powered off and barred from starting";
+
+impl Steps {
+    pub(crate) async fn observe_fence(&self, site: &SiteName, machines: &[MachineName]) -> Result<Observation> {
+        let instances = match self.soon(site, self.site(site)?.instances()).await {
+            Ok(instances) => instances,
+            Err(failure) if failure.is_retryable() => return Ok(Observation::DoesNotHold),
+            Err(failure) => return Err(failure),
+        };
+        let proven = |machine: &MachineName| {
+            let name = InstanceName::live(machine);
+            instances.iter().any(|state| state.instance == name && state.fenced && state.power == Power::Off)
+        };
+        Ok(if machines.iter().all(proven) { Observation::Holds(fenced()) } else { Observation::DoesNotHold })
+    }
+
+    pub(crate) async fn act_fence(
+        &self,
+        cx: StepContext<'_>,
+        site: &SiteName,
+        machines: &[MachineName],
+        proof: FenceProof,
+    ) -> Result<Acted> {
+        let unreachable = match self.fence_all(site, machines).await {
+            Ok(()) => return Ok(Acted::Done(fenced())),
+            Err(failure) if failure.is_retryable() => failure,
+            Err(failure) => return Err(failure),
+        };
+        if proof == FenceProof::PowerOff {
+            return Err(unreachable.during("the machines cannot be proven off").help(format!(
+                "make the site agent of `{site}` reachable; if the site is gone, abort and run the unplanned operation"
+            )));
+        }
+        match cx.answer {
+            None => Ok(Acted::Ask(self.split_brain_question(cx, site, machines, &unreachable).await)),
+            Some(answer) if answer.yes => {
+                let how = format!("signed by {}: {}", answer.who, answer.why);
+                Ok(Acted::Done(StepOutput::Fence { how }))
+            }
+            Some(answer) => Err(Failure::refused(format!(
+                "{} did not sign that `{site}` is dead: {}",
+                answer.who, answer.why
+            ))
+            .help(format!("make sure that the machines at `{site}` are off or cut off, then decide `redo` to be asked again, or abort"))),
+        }
+    }
+
+    /// Fences each machine and looks whether it is off: a promise is no proof.
+    async fn fence_all(&self, site: &SiteName, machines: &[MachineName]) -> Result<()> {
+        let reached = self.site(site)?;
+        self.soon(site, reached.facts()).await?;
+        for machine in machines {
+            at(site, reached.fence(&InstanceName::live(machine)).await)?;
+        }
+        let instances = self.soon(site, reached.instances()).await?;
+        for machine in machines {
+            let name = InstanceName::live(machine);
+            if instances.iter().any(|state| state.instance == name && state.power == Power::On) {
+                return Err(Failure::refused(format!("site `{site}` has fenced machine `{machine}`, but it is still on"))
+                    .help("cut its power by hand, then decide `retry`"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn split_brain_question(
+        &self,
+        cx: StepContext<'_>,
+        site: &SiteName,
+        machines: &[MachineName],
+        unreachable: &Failure,
+    ) -> Question {
+        let names: Vec<_> = machines.iter().map(MachineName::as_str).collect();
+        let mut heard = Vec::new();
+        for group in cx.sheet.groups.keys() {
+            // What cannot be told is left out; the question itself must not fail on it.
+            if let Ok(Some(age)) = self.recovery.lag(group).await {
+                heard.push(format!("{group} {} ago", muster_runsheet::Duration(whole_seconds(age))));
+            }
+        }
+        let heard = if heard.is_empty() { "never".to_owned() } else { heard.join(", ") };
+        let text = format!(
+            "Site `{site}` does not answer ({unreachable}), so nothing proves that these machines are off there: {}. \
+             Last data received: {heard}. If you sign and one of them still runs and can be reached, both copies take \
+             writes (split-brain), and what one of them writes will be lost. \
+             Sign only when you know that `{site}` is down or cut off from users. \
+             Start the machines at `{}` all the same?",
+            names.join(", "),
+            cx.sheet.target,
+        );
+        let to = cx.sheet.owner.clone().unwrap_or_else(|| "anyone".to_owned());
+        Question { text, to, kind: QuestionKind::SplitBrain }
+    }
+
+    pub(crate) async fn observe_unfence(&self, site: &SiteName, machines: &[MachineName]) -> Result<Observation> {
+        let instances = at(site, self.site(site)?.instances().await)?;
+        let free = |machine: &MachineName| {
+            let name = InstanceName::live(machine);
+            instances.iter().any(|state| state.instance == name && !state.fenced)
+        };
+        Ok(if machines.iter().all(free) { Observation::Holds(StepOutput::None) } else { Observation::DoesNotHold })
+    }
+
+    pub(crate) async fn act_unfence(&self, site: &SiteName, machines: &[MachineName]) -> Result<StepOutput> {
+        for machine in machines {
+            at(site, self.site(site)?.unfence(&InstanceName::live(machine)).await)?;
+        }
+        Ok(StepOutput::None)
+    }
+
+    pub(crate) async fn undo_unfence(&self, site: &SiteName, machines: &[MachineName]) -> Result<()> {
+        for machine in machines {
+            at(site, self.site(site)?.fence(&InstanceName::live(machine)).await)?;
+        }
+        Ok(())
+    }
+}
+
+fn fenced() -> StepOutput {
+    StepOutput::Fence { how: POWERED_OFF.to_owned() }
+}
+
+fn whole_seconds(age: std::time::Duration) -> u64 {
+    age.as_secs().saturating_mul(1_000)
+}
