@@ -107,8 +107,26 @@ pub enum Command {
     },
     /// Show plans, groups, lag, and what is legal now.
     Status,
+    /// What runs where: every instance at every site.
+    Machines,
+    /// Switch one machine on or off at a site: for laboratories, and for repairs by hand.
+    Power {
+        #[arg(value_enum)]
+        word: PowerWord,
+        site: String,
+        machine: String,
+    },
     /// List recovery points.
     Points { group: Option<String> },
+    /// Write the disks of a recovery point as raw image files.
+    Materialise {
+        point: String,
+        /// All machines of the point when none is named.
+        machines: Vec<String>,
+        /// Folder for the files `<machine>-<disk>.raw`.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
     /// Show what an operation would do and how long it would take; changes nothing.
     DryRun {
         plan: String,
@@ -238,6 +256,9 @@ pub enum Command {
         #[arg(long)]
         listen: String,
     },
+    /// A shop of simulated machines to try everything on without a hypervisor.
+    #[command(subcommand)]
+    Laboratory(LaboratoryCommand),
     /// Print completions for a shell.
     Completions { shell: clap_complete::Shell },
     /// Print the man page.
@@ -258,6 +279,14 @@ pub enum VaultCommand {
     Info,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum LaboratoryCommand {
+    /// Make the machines db, app and web in a folder for `muster agent --provider simulated`.
+    New { site: String, folder: PathBuf },
+    /// Check image files of such machines: records, checksums, causality.
+    Check { files: Vec<PathBuf> },
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum View {
     Table,
@@ -273,6 +302,13 @@ pub enum DecisionWord {
     DoneByHand,
     Redo,
     Abort,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PowerWord {
+    On,
+    /// An orderly shutdown.
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

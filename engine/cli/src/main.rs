@@ -10,7 +10,7 @@ mod output;
 
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
-use commands::{agent, operate, people, plans, replicate, show, vault};
+use commands::{agent, laboratory, machines, operate, people, plans, replicate, show, vault};
 use exit::Exit;
 use muster_ports::Result;
 use muster_runsheet::Kind;
@@ -53,7 +53,10 @@ async fn run(arguments: Arguments) -> Result<Exit> {
             replicate::replicate(common, once, until_protected, &options).await
         }
         Command::Status => show::status(common).await,
+        Command::Machines => machines::machines(common).await,
+        Command::Power { word, site, machine } => machines::power(common, word, site, machine).await,
         Command::Points { group } => show::points(common, group).await,
+        Command::Materialise { point, machines, to } => vault::materialise(common, point, machines, &to).await,
         Command::Runs => show::runs(common).await,
         Command::Log { run, verify } => show::log(common, run, verify).await,
         Command::DryRun { plan, operation, back, output, view, point } => {
@@ -83,6 +86,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Agent { provider, site, folder, listen } => {
             agent::agent(common, provider, site, folder, listen).await
         }
+        Command::Laboratory(command) => laboratory::laboratory(common, command),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "muster", &mut text);

@@ -3,7 +3,7 @@
 use crate::arguments::{ColorChoice, Common};
 use anstream::stream::IsTerminal;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use muster_control::{Event, Level};
+use muster_control::{Event, Level, words};
 use muster_ports::Failure;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -73,7 +73,8 @@ impl Watcher {
         match event {
             Event::Progress { what, done, total } => self.progress(what, done, total),
             Event::Note { text } => self.line(&text),
-            Event::Run { at, step, text, level, .. } => {
+            Event::Run { record, .. } => {
+                let (level, step, text) = words::line(&record);
                 if level == Level::Detail && !self.verbose {
                     return;
                 }
@@ -83,8 +84,8 @@ impl Watcher {
                     Level::Warning => ("\x1b[33m", "\x1b[0m"),
                     Level::Question => ("\x1b[1;36m", "\x1b[0m"),
                 };
-                let step = step.map(|step| step.to_string()).unwrap_or_default();
-                self.line(&format!("{}  {before}{step:<34}  {text}{after}", clock_time(at.0)));
+                let step = step.map(ToString::to_string).unwrap_or_default();
+                self.line(&format!("{}  {before}{step:<34}  {text}{after}", clock_time(record.time.0)));
             }
             Event::Done { .. } | Event::Failed { .. } => {}
         }

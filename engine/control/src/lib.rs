@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod answers;
+pub mod materialise;
 pub mod project;
 pub mod request;
 pub mod runs;
@@ -16,6 +17,7 @@ pub mod words;
 
 pub use access::{Access, OpenOptions};
 pub use answers::*;
+pub use materialise::materialise;
 pub use project::{INVENTORY_FILE, Project, plan_files, write_inventory, write_whole};
 pub use request::{Event, Request, Sink};
 pub use words::Level;

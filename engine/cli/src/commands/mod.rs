@@ -1,6 +1,8 @@
 //! One file per family of commands. Each returns the exit code or a failure, which `main` prints.
 
 pub mod agent;
+pub mod laboratory;
+pub mod machines;
 pub mod open;
 pub mod operate;
 pub mod people;

@@ -1,3 +1,73 @@
-//! `cargo demo`: the main job, end to end.
+//! `cargo demo`: the main job, end to end, with a table of what was measured.
+//!
+//! `cargo demo -- --simulated` plays it on the simulated estate also where real machines would run;
+//! `cargo demo -- --keep` leaves the folder behind.
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
-fn main() {}
+use muster_demo::estate::Estate;
+use muster_demo::machine::{self, Ability};
+use muster_demo::muster::{self, Muster};
+use muster_demo::real::RealEstate;
+use muster_demo::simulated::SimulatedEstate;
+use muster_demo::story::Story;
+use muster_demo::{Result, during, summary};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match play(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\ndemo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(arguments: &[String]) -> Result<()> {
+    let packages = muster_lab::packages();
+    let ability = if arguments.iter().any(|argument| argument == "--simulated") {
+        Ability::Simulated { why: "asked for with --simulated".into() }
+    } else {
+        machine::prepare(&packages, &|text| println!("demo: {text}"))
+    };
+    match &ability {
+        Ability::RealMachines => println!("demo: real virtual machines, two sites on this computer"),
+        Ability::Simulated { why } => {
+            println!("demo: a SIMULATED estate over real image files, replicated for real ({why})");
+        }
+    }
+    println!("demo: building muster");
+    let (binary, seconds) = muster::build()?;
+    println!("demo: built in {seconds:.0}s");
+
+    // Short on purpose: Unix sockets live below it, and their paths may have 107 bytes.
+    let folder = std::env::temp_dir().join(format!("muster-demo-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(during(folder.display()))?;
+    let keep = arguments.iter().any(|argument| argument == "--keep");
+    let played = show(&folder, &binary, ability);
+    if keep || played.is_err() {
+        println!("demo: everything lies in {}", folder.display());
+    } else {
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    played
+}
+
+fn show(folder: &Path, binary: &Path, ability: Ability) -> Result<()> {
+    let began = Instant::now();
+    let key = folder.join("muster.key");
+    let mut estate: Box<dyn Estate> = match ability {
+        Ability::RealMachines => Box::new(RealEstate::new(&folder.join("lab"), binary, &key)?),
+        Ability::Simulated { why } => Box::new(SimulatedEstate::new(&folder.join("lab"), binary, &key, &why)?),
+    };
+    let kind = estate.kind();
+    let muster = Muster { binary: binary.to_owned(), plans: folder.join("plans"), key, show: true };
+    let mut story = Story { muster, estate: estate.as_mut(), folder, rows: Vec::new() };
+    let told = story.tell();
+    println!("\n{kind}\n{}", summary::table(&story.rows));
+    println!("told in {:.0}s after the build", began.elapsed().as_secs_f64());
+    told
+}

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let say = |text: &str| println!("verify: {text}");
-    match machine::prepare(muster_lab::PACKAGES, &say) {
+    match machine::prepare(&muster_lab::packages(), &say) {
         Ability::RealMachines => say("real machines: yes"),
         Ability::Simulated { why } => {
             say(&format!("no real machines here ({why}): their tests will fail and say so"));

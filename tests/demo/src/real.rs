@@ -1,0 +1,139 @@
+//! The estate of real machines: two network namespaces, QEMU in each.
+
+use crate::estate::{AWAY, Estate, HOME, PointCheck};
+use crate::{Result, during};
+use muster_lab::{Lab, Machine, Role, check_root, check_shop};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Where agents listen, inside their site.
+const PORT: u16 = 7300;
+const HOME_NETWORKS: [(&str, &str); 2] = [("data", "10.10.20.0/24"), ("web", "10.10.40.0/24")];
+const AWAY_NETWORKS: [(&str, &str); 2] = [("data", "10.60.20.0/24"), ("web", "10.60.40.0/24")];
+
+#[derive(Debug)]
+pub struct RealEstate {
+    lab: Lab,
+    binary: PathBuf,
+    key: PathBuf,
+    agents: Vec<Child>,
+}
+
+impl RealEstate {
+    /// Makes the sites and the shop's machines at home, powered off. Takes a while the first time: guest images are
+    /// made from Debian packages.
+    pub fn new(folder: &Path, binary: &Path, key: &Path) -> Result<Self> {
+        let mut lab = Lab::open_at("demo", folder).map_err(during("make the lab"))?;
+        let images = lab.images().clone();
+        let home = lab.add_site(HOME).map_err(during("make the site hq"))?;
+        home.write_networks(&HOME_NETWORKS).map_err(during("hq"))?;
+        let shop = [
+            Machine::new("db", Role::Database, "data", "52:54:00:00:20:11", "10.10.20.11").interval_ms(50),
+            Machine::new("app", Role::App, "data", "52:54:00:00:20:12", "10.10.20.12")
+                .follows("10.10.20.11")
+                .interval_ms(100),
+            Machine::new("web", Role::Web, "web", "52:54:00:00:40:13", "10.10.40.13").follows("10.10.20.12"),
+        ];
+        for machine in &shop {
+            home.machine(&images, machine).map_err(during(&machine.name))?;
+        }
+        let away = lab.add_site(AWAY).map_err(during("make the site dr"))?;
+        away.write_networks(&AWAY_NETWORKS).map_err(during("dr"))?;
+        Ok(Self { lab, binary: binary.to_owned(), key: key.to_owned(), agents: Vec::new() })
+    }
+
+    /// The disks a machine has at a site now, by its definition.
+    fn disk(&self, site: &str, machine: &str, disk: &str) -> Result<PathBuf> {
+        let site = self.lab.site(site).map_err(during(site))?;
+        let folder = site.folder().join("machines").join(machine);
+        let text = std::fs::read_to_string(folder.join("machine.json")).map_err(during(folder.display()))?;
+        let definition: serde_json::Value = serde_json::from_str(&text).map_err(during(folder.display()))?;
+        let disks = definition["disks"].as_array().ok_or("a machine without disks")?;
+        let found = disks.iter().find(|found| found["name"] == disk).ok_or(format!("no disk `{disk}`"))?;
+        Ok(folder.join(found["file"].as_str().ok_or("a disk without a file")?))
+    }
+}
+
+impl Estate for RealEstate {
+    fn kind(&self) -> String {
+        let version = Command::new("qemu-system-x86_64").arg("--version").output().ok();
+        let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let version = version.split_whitespace().nth(3).unwrap_or("").to_owned();
+        format!("real machines: QEMU {version}, two sites in network namespaces")
+    }
+
+    fn sites_plan(&self, vault: &str) -> String {
+        let address = |site| self.lab.site(site).map(|site| site.address()).unwrap_or_default();
+        crate::estate::sites_plan("qemu", &address(HOME), PORT, &address(AWAY), PORT, vault)
+    }
+
+    fn start(&mut self, site: &str) -> Result<()> {
+        let home = self.lab.site_mut(site).map_err(during(site))?;
+        home.revive().map_err(during(site))?;
+        let folder = home.folder().to_owned();
+        let log = std::fs::File::create(folder.join("agent.log")).map_err(during(folder.display()))?;
+        let mut command = home.command(&self.binary);
+        command
+            .args(["agent", "-v", "--provider", "qemu", "--site", site])
+            .arg("--folder")
+            .arg(&folder)
+            .args(["--listen", &format!("{}:{PORT}", home.address())])
+            .arg("--key-file")
+            .arg(&self.key)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.agents.push(home.spawn(&mut command).map_err(during(site))?);
+        Ok(())
+    }
+
+    fn kill(&mut self, site: &str) -> Result<()> {
+        self.lab.site_mut(site).map_err(during(site))?.kill().map_err(during(site))
+    }
+
+    fn last_answered(&self, site: &str) -> Result<u64> {
+        let address = if site == HOME { "10.10.20.11" } else { "10.60.20.11" };
+        let home = self.lab.site(site).map_err(during(site))?;
+        let mut command = home.command("busybox");
+        let output =
+            command.args(["nc", "-w", "3", address, "7000"]).output().map_err(during("ask the database"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let last = text.split_whitespace().find_map(|word| word.strip_prefix("last="));
+        last.and_then(|last| last.parse().ok()).ok_or(format!("the database says `{}`", text.trim()))
+    }
+
+    fn last_on_disk(&self, site: &str) -> Result<u64> {
+        let disk = self.disk(site, "db", "data")?;
+        let raw = self.lab.folder().join("source-db-data.raw");
+        let output = Command::new("qemu-img")
+            .args(["convert", "-U", "-O", "raw"])
+            .arg(&disk)
+            .arg(&raw)
+            .output()
+            .map_err(during("qemu-img"))?;
+        if !output.status.success() {
+            return Err(format!("{}: {}", disk.display(), String::from_utf8_lossy(&output.stderr)));
+        }
+        let check = check_shop(&raw, None).map_err(during(disk.display()))?;
+        Ok(check.database.tally.last)
+    }
+
+    fn check_point(&self, folder: &Path) -> Result<PointCheck> {
+        let app_root = folder.join("app-root.raw");
+        let check = check_shop(&folder.join("db-data.raw"), Some(&app_root)).map_err(during("check the point"))?;
+        let root = check_root(&folder.join("db-root.raw")).map_err(during("check the root of db"))?;
+        let app = check.app.is_none_or(|app| app.clean);
+        Ok(PointCheck { last: check.database.tally.last, clean: check.database.clean && root && app })
+    }
+}
+
+impl Drop for RealEstate {
+    fn drop(&mut self) {
+        for site in [HOME, AWAY] {
+            let _ = self.kill(site);
+        }
+        for agent in &mut self.agents {
+            let _ = agent.wait();
+        }
+    }
+}
