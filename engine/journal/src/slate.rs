@@ -31,8 +31,6 @@ const OBJECT_RETRIES: u32 = 3;
 const OPEN_ROUNDS: u32 = 5;
 /// State in memory before it is written out as a table, in bytes. Control state is small; memory is for replication.
 const TABLE_BYTES: usize = 4 << 20;
-/// Log files before the state in memory is written out: bounds what a resume has to replay.
-const LOG_FILES_BEFORE_TABLE: u64 = 512;
 /// Bytes not yet durable at which writers are held back.
 const UNFLUSHED_BYTES_MAX: usize = 64 << 20;
 
@@ -142,6 +140,17 @@ fn damaged(what: impl std::fmt::Display) -> StoreError {
     ))
 }
 
+/// While opening, an internal error of the database is one of decoding what lies there.
+async fn opening<T>(build: impl Future<Output = Result<T, slatedb::Error>>) -> Result<T, StoreError> {
+    let decoded = async {
+        build.await.map_err(|error| match error.kind() {
+            ErrorKind::Internal if !full_disk(&error) => slatedb::Error::data(error.to_string()),
+            _ => error,
+        })
+    };
+    guarded(decoded).await
+}
+
 /// Runs one operation with its limit. A panic inside the database on what it read is damage, not our end.
 async fn guarded<T>(work: impl Future<Output = Result<T, slatedb::Error>>) -> Result<T, StoreError> {
     match tokio::time::timeout(STORE_LIMIT, AssertUnwindSafe(work).catch_unwind()).await {
@@ -175,7 +184,6 @@ fn settings() -> Settings {
         // Every write flushes by itself; this only drives the housekeeping of memory.
         flush_interval: Some(Duration::from_millis(100)),
         l0_sst_size_bytes: TABLE_BYTES,
-        max_wal_flushes_before_l0_flush: LOG_FILES_BEFORE_TABLE,
         max_unflushed_bytes: UNFLUSHED_BYTES_MAX,
         manifest_update_timeout: STORE_LIMIT,
         object_store_max_retries: Some(OBJECT_RETRIES),
@@ -242,7 +250,7 @@ impl SlateStore {
                 .with_settings(settings())
                 .with_expected_epoch(seen_epoch)
                 .build();
-            match guarded(built).await {
+            match opening(built).await {
                 Ok(db) => return Ok(Self::claim(db, owner, clock).await?),
                 // Somebody opened it between our look and our claim, or made it first: look again.
                 Err(error @ StoreError::Fenced) => last = error,
@@ -369,7 +377,7 @@ impl SlateReader {
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_options(options)
             .build();
-        let db = guarded(build).await?;
+        let db = opening(build).await?;
         let epoch = Epoch(db.manifest().writer_epoch());
         Ok(Self { db: Some(db), epoch })
     }

@@ -1,0 +1,192 @@
+//! Runs in a store: legal transitions, and a chain in which every change is found.
+
+use bytes::Bytes;
+use muster_journal::*;
+use muster_ports::{Failure, RunId, StateStore, StepId, StoreError, Timestamp};
+use muster_runsheet::*;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+fn sheet(ids: &[&str]) -> Runsheet {
+    let node = |id: &&str| Node {
+        id: StepId::from(*id),
+        kind: NodeKind::Act,
+        phase: SheetPhase::Rise,
+        stage: None,
+        action: Action::Report,
+        made_by: "a test".into(),
+        within: Duration::from_mins(5),
+        usually: None,
+        retry: None,
+        otherwise: Otherwise::Pause,
+        after_no_return: false,
+        locks: vec![],
+    };
+    Runsheet {
+        format: RUNSHEET_FORMAT.into(),
+        plan: "shop".into(),
+        operation: Operation { kind: Kind::Planned, direction: Direction::Out },
+        source: "hq".into(),
+        target: "dr".into(),
+        rto: None,
+        rpo: None,
+        owner: None,
+        keep: None,
+        vault: "file:///vault".into(),
+        inventory: Hash::of("none"),
+        sites: Default::default(),
+        groups: Default::default(),
+        machines: Default::default(),
+        hooks: Default::default(),
+        assumptions: vec![],
+        nodes: ids.iter().map(node).collect(),
+        edges: vec![],
+        left_out: vec![],
+    }
+}
+
+fn started(node: &str, attempt: u32) -> Event {
+    let (node, deadline) = (StepId::from(node), Timestamp(9_000_000));
+    Event::AttemptStarted { key: effect_key(&"r1".into(), &node, 0), node, attempt, deadline }
+}
+fn done(node: &str) -> Event {
+    Event::NodeSucceeded { node: node.into(), output: StepOutput::None, adopted: false }
+}
+
+async fn opened(store: &Arc<MemoryStore>, ids: &[&str]) -> (RunStore, RunJournal) {
+    let runs = RunStore::new(store.clone());
+    let opening = Opening { who: "anna".into(), why: "drill".into(), incident: None };
+    runs.create(&"r1".into(), &sheet(ids), &opening, Timestamp(1_000)).await.unwrap();
+    let journal = runs.journal(&"r1".into()).await.unwrap();
+    (runs, journal)
+}
+
+#[tokio::test]
+async fn what_was_appended_is_what_is_loaded() {
+    let store = Arc::new(MemoryStore::new());
+    let (runs, mut journal) = opened(&store, &["a", "b"]).await;
+    journal.append(vec![started("a", 1), done("a")], Timestamp(2_000)).await.unwrap();
+    journal.append(vec![started("b", 1)], Timestamp(3_000)).await.unwrap();
+
+    let loaded = runs.load(&"r1".into()).await.unwrap();
+    assert_eq!(loaded.records.len(), 4);
+    assert_eq!(&loaded.state, &**journal.state());
+    assert_eq!(loaded.state.node(&"a".into()).unwrap().stand, Stand::Succeeded);
+    assert_eq!(loaded.state.node(&"b".into()).unwrap().stand, Stand::Running);
+    let list = runs.list().await.unwrap();
+    assert_eq!((list.len(), list[0].status, list[0].seq), (1, RunStatus::Open, 3));
+    assert!(matches!(runs.load(&"r2".into()).await, Err(JournalError::NoSuchRun(_))));
+}
+
+#[tokio::test]
+async fn an_illegal_event_names_both_states_and_writes_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let (runs, mut journal) = opened(&store, &["a"]).await;
+    let writes = store.writes();
+    let failed = Event::AttemptFailed { node: "a".into(), attempt: 1, failure: Failure::permanent("no") };
+    let error = journal.append(vec![failed], Timestamp(2_000)).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "record 1: `attempt-failed` cannot follow for step `a`: it is waiting, which does not lead to failed"
+    );
+    // A batch is all or nothing: the legal first half is not kept either.
+    assert!(journal.append(vec![started("a", 1), done("a"), done("a")], Timestamp(2_000)).await.is_err());
+    assert!(journal.append(vec![started("ghost", 1)], Timestamp(2_000)).await.is_err());
+    assert_eq!(store.writes(), writes);
+    assert_eq!(runs.load(&"r1".into()).await.unwrap().records.len(), 1);
+    journal.append(vec![started("a", 1), done("a")], Timestamp(2_000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_no_return_nothing_is_undone_and_after_the_end_nothing_follows() {
+    let store = Arc::new(MemoryStore::new());
+    let (_, mut journal) = opened(&store, &["a"]).await;
+    journal.append(vec![done("a"), Event::NoReturn { node: "a".into() }], Timestamp(2_000)).await.unwrap();
+    let undo = Event::UndoBegun { by: None, why: "late".into() };
+    let error = journal.append(vec![undo], Timestamp(3_000)).await.unwrap_err();
+    assert!(error.to_string().contains("point of no return"), "{error}");
+    let closed = Event::RunClosed { status: RunStatus::Done, took_millis: 2, degraded: vec![], losses: vec![] };
+    journal.append(vec![closed], Timestamp(3_000)).await.unwrap();
+    let error = journal.append(vec![Event::EngineReleased], Timestamp(4_000)).await.unwrap_err();
+    assert!(error.to_string().contains("closed"), "{error}");
+}
+
+#[tokio::test]
+async fn a_second_writer_fences_the_first() {
+    let store = Arc::new(MemoryStore::new());
+    let (_, mut old) = opened(&store, &["a"]).await;
+    let newer = Arc::new(store.reopen());
+    let runs = RunStore::new(newer.clone());
+    let mut new = runs.journal(&"r1".into()).await.unwrap();
+    let error = old.append(vec![started("a", 1)], Timestamp(2_000)).await.unwrap_err();
+    assert!(matches!(error, JournalError::Store(StoreError::Fenced)), "{error}");
+    new.append(vec![started("a", 1)], Timestamp(2_000)).await.unwrap();
+    assert_eq!(runs.load(&"r1".into()).await.unwrap().records[1].epoch, newer.epoch());
+}
+
+#[test]
+fn downtime_counts_for_acts_and_not_for_checks() {
+    let mut sheet = sheet(&["act", "check"]);
+    sheet.nodes[1].kind = NodeKind::Check;
+    let run = RunId::from("r1");
+    let mut records = Vec::new();
+    let mut push = |time: u64, event: Event| {
+        let seq = records.len() as u64;
+        records.push(Record { seq, time: Timestamp(time), epoch: Default::default(), prev_hash: Hash::of(""), event });
+    };
+    push(
+        0,
+        Event::RunOpened {
+            format: RUN_FORMAT.into(),
+            sheet: sheet.hash(),
+            plan: "shop".into(),
+            operation: sheet.operation,
+            who: "anna".into(),
+            why: String::new(),
+            incident: None,
+        },
+    );
+    push(1_000, started("act", 1));
+    push(1_000, started("check", 1));
+    push(61_000, Event::EngineClaimed { engine: "later".into() });
+    let state = fold(&run, &sheet, &records).unwrap();
+    assert_eq!(state.node(&"act".into()).unwrap().deadline, Some(Timestamp(9_000_000)));
+    assert_eq!(state.node(&"check".into()).unwrap().deadline, Some(Timestamp(9_060_000)));
+    assert!(state.node(&"act".into()).unwrap().orphaned(state.claim_seq));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// One byte of any stored value, or one whole value.
+    #[test]
+    fn any_change_is_found(which in 0usize..9, place in any::<prop::sample::Index>(), bit in 0u8..8, lose in any::<bool>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let store = Arc::new(MemoryStore::new());
+            let (runs, mut journal) = opened(&store, &["a", "b"]).await;
+            for node in ["a", "b"] {
+                journal.append(vec![started(node, 1)], Timestamp(2_000)).await.unwrap();
+                journal.append(vec![Event::Noted { node: node.into(), text: "x".into() }, done(node)], Timestamp(2_000)).await.unwrap();
+            }
+            let run = RunId::from("r1");
+            runs.load(&run).await.unwrap();
+            let mut keys = vec!["run/r1/sheet".to_owned(), "runs/r1".to_owned()];
+            keys.extend((0..7).map(|seq| format!("run/r1/event/{seq:010}")));
+            let key = &keys[which];
+            let value = store.get(key).await.unwrap().unwrap();
+            let mut changed = value.to_vec();
+            changed[place.index(value.len())] ^= 1 << bit;
+            let head = key == "runs/r1";
+            // What a list shows besides the chain is not protected: it is rewritten with the next record.
+            let shown = |bytes: &[u8]| serde_json::from_slice::<RunSummary>(bytes).map(|head| (head.seq, head.hash)).ok();
+            if head && !lose && shown(&changed) == shown(&value) {
+                return;
+            }
+            store.tamper(key, (!lose).then(|| Bytes::from(changed)));
+            let error = runs.load(&run).await.expect_err("the change is found");
+            let known = matches!(error, JournalError::Damaged { .. } | JournalError::NoSuchRun(_));
+            assert!(known, "{error:?}");
+        });
+    }
+}
