@@ -1,0 +1,174 @@
+//! What can go wrong with a vault, and what the person in front of it can do.
+
+use muster_ports::{Failure, FailureClass, SegmentName};
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+/// Where in a segment something is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentPart {
+    Whole,
+    Header,
+    Footer,
+    Index,
+    /// `number` counts frames from 0; `offset` is the byte of disk it begins at.
+    Frame {
+        number: u32,
+        offset: u64,
+    },
+}
+
+impl fmt::Display for SegmentPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => f.write_str("its bytes"),
+            Self::Header => f.write_str("its header"),
+            Self::Footer => f.write_str("its footer"),
+            Self::Index => f.write_str("its index"),
+            Self::Frame { number, offset } => write!(f, "its frame {number} (disk offset {offset})"),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    #[error("`{url}` is not a vault URL: {reason}")]
+    BadUrl { url: String, reason: String },
+    #[error("this build cannot reach a vault at `{url}`")]
+    UnsupportedUrl { url: String, source: object_store::Error },
+    #[error("there is no vault at `{url}`")]
+    NoVault { url: String },
+    #[error("there already is a vault at `{url}`")]
+    VaultExists { url: String },
+    #[error("the key file `{path}` is missing")]
+    MissingKeyFile { path: PathBuf },
+    #[error("the key file `{path}` is not usable: {reason}")]
+    BadKeyFile { path: PathBuf, reason: String },
+    #[error("the key file `{path}` already exists and is not replaced")]
+    KeyFileExists { path: PathBuf },
+    #[error("the key file `{path}` cannot be used")]
+    KeyFile { path: PathBuf, source: std::io::Error },
+    #[error("the key {key} does not open vault {vault} at `{url}`; slots tried: {slots}")]
+    WrongKey { vault: String, url: String, key: String, slots: String },
+    #[error("vault {vault} at `{url}` has no key slot left")]
+    NoSlots { vault: String, url: String },
+    #[error("`{object}` has format version {found}, and this muster knows versions up to {known}")]
+    NewerFormat { object: String, found: u16, known: u16 },
+    #[error("`{object}` does not read as what it should be: {reason}")]
+    DamagedObject { object: String, reason: String },
+    #[error("segment `{segment}` is damaged: {part} {reason}")]
+    Damaged { segment: SegmentName, part: SegmentPart, reason: String },
+    #[error("segment `{segment}` has {found} bytes where {expected} were stored")]
+    Truncated { segment: SegmentName, found: u64, expected: u64 },
+    #[error("segment `{segment}` is missing from the vault at `{url}`")]
+    MissingSegment { segment: SegmentName, url: String },
+    #[error("the vault at `{url}` is full: `{object}` could not be stored")]
+    Full { url: String, object: String },
+    #[error("segment `{segment}` is already there with other bytes")]
+    NameTaken { segment: SegmentName },
+    #[error("`{name}` cannot be part of an object's name: {reason}")]
+    BadName { name: String, reason: String },
+    #[error("a replica of {segments} segments has more than {limit} pieces")]
+    TooFragmented { segments: usize, limit: usize },
+    #[error("bytes {offset} to {end} do not lie on a disk of {size} bytes")]
+    OutOfRange { offset: u64, end: u64, size: u64 },
+    #[error("cannot compress with zstd level {level}")]
+    Compression { level: i32, source: std::io::Error },
+    #[error("the vault at `{url}` cannot be used (`{object}`)")]
+    Store { url: String, object: String, source: object_store::Error },
+    #[error("work on the vault was cut off: {0}")]
+    Stopped(String),
+}
+
+impl VaultError {
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::BadUrl { .. } => "a local folder is written `file:///absolute/path`",
+            Self::UnsupportedUrl { .. } => "use a local folder, `file:///absolute/path`",
+            Self::NoVault { .. } => "check the URL, or make a vault there with `muster vault init`",
+            Self::VaultExists { .. } => "use it as it is, or choose another URL; a vault is never overwritten",
+            Self::MissingKeyFile { .. } => {
+                "give the path of the key file that was made with the vault; without any of its keys a vault cannot be read"
+            }
+            Self::BadKeyFile { .. } => "a key file holds 64 hex digits; restore it from your copy",
+            Self::KeyFileExists { .. } => "use that file, or name another one; a key may be the only one to a vault",
+            Self::KeyFile { .. } => "check the path and its permissions",
+            Self::WrongKey { .. } => "give the key file that belongs to this vault id",
+            Self::NoSlots { .. } => {
+                "restore the `keys` folder of the vault from a copy; without it the data cannot be read"
+            }
+            Self::NewerFormat { .. } => "use the newer muster that wrote it",
+            Self::DamagedObject { .. } => "restore this object from a copy of the vault",
+            Self::Damaged { .. } | Self::Truncated { .. } | Self::MissingSegment { .. } => {
+                "points that name this segment cannot be trusted: restore the object from a copy of the vault, or recover \
+                 from a point that does not name it, then resync the disk"
+            }
+            Self::Full { .. } => {
+                "committed points are intact; free space or let go of old points (`muster vault gc`), then go on: the \
+                 cycle is repeated"
+            }
+            Self::NameTaken { .. } => "nothing was overwritten; run the cycle again, it draws a new name",
+            Self::BadName { .. } => "names of lineages take letters, digits, `.`, `_`, `-` and `/`",
+            Self::TooFragmented { .. } => "take a new full copy of the disk, so that the chain begins anew",
+            Self::Store { .. } => "check that the store can be reached and written",
+            Self::OutOfRange { .. } | Self::Compression { .. } | Self::Stopped(_) => return None,
+        })
+    }
+
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Damaged { .. }
+            | Self::Truncated { .. }
+            | Self::MissingSegment { .. }
+            | Self::DamagedObject { .. } => FailureClass::Diverged,
+            Self::VaultExists { .. } | Self::WrongKey { .. } | Self::KeyFileExists { .. } => FailureClass::Refused,
+            Self::NameTaken { .. } | Self::Stopped(_) => FailureClass::Transient,
+            Self::Store { source, .. } => match io_kind(source) {
+                Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory) => {
+                    FailureClass::Permanent
+                }
+                _ => match source {
+                    object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                        FailureClass::Permanent
+                    }
+                    _ => FailureClass::Transient,
+                },
+            },
+            _ => FailureClass::Permanent,
+        }
+    }
+}
+
+/// The kind of the operating system's error below an object store's, if there is one.
+pub(crate) fn io_kind(error: &object_store::Error) -> Option<ErrorKind> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = next {
+        if let Some(io) = current.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        next = current.source();
+    }
+    None
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        use std::error::Error as _;
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(current) = cause {
+            let text = current.to_string();
+            // Object stores repeat their source in their own text.
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = current.source();
+        }
+        let failure = Failure::new(error.class(), message);
+        match error.help() {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    }
+}

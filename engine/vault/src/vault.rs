@@ -1,0 +1,290 @@
+//! A vault that has been opened with one of its keys.
+
+use crate::cache::Cache;
+use crate::cipher::lineage_of;
+use crate::error::{SegmentPart, VaultError};
+use crate::keys::{DataKey, SlotInfo, slot_info};
+use crate::layout::{self, FOOTER_BYTES, HEADER_BYTES, Segment};
+use crate::place::Place;
+use crate::replica::{Replica, SegmentCache};
+use crate::writer::SegmentWriter;
+use crate::{FORMAT_VERSION, INDEX_CACHE_BYTES, KeySource};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use muster_ports::{Epoch, LineageId, Random, ReplicaImage, SegmentName, SegmentRef, SystemRandom, WriterId};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+const VAULT_FILE: &str = "vault.json";
+/// Key slots a vault can have: people and machines that may open it, each with its own key.
+const SLOTS_MAX: usize = 64;
+/// Bytes read from the end of a segment at once: index and footer of most segments.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// 16 random bytes, shown in hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VaultId(pub(crate) [u8; 16]);
+
+impl fmt::Display for VaultId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for VaultId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VaultId({self})")
+    }
+}
+
+impl VaultId {
+    fn parse(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(|number| Self(number.to_be_bytes()))
+    }
+}
+
+/// The first thing read. `format` comes first in meaning: a newer one may say everything else differently.
+#[derive(Debug, Serialize, Deserialize)]
+struct VaultFile {
+    format: u16,
+    id: String,
+}
+
+/// What `vault info` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultInfo {
+    pub url: String,
+    pub id: String,
+    pub format: u16,
+    pub slots: Vec<SlotInfo>,
+}
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    place: Place,
+    id: VaultId,
+    key: DataKey,
+    random: Arc<dyn Random>,
+    indexes: Mutex<SegmentCache>,
+}
+
+impl Vault {
+    /// Makes a vault with one key slot. Losing every key of a vault loses the vault.
+    pub async fn init(url: &str, key: &KeySource, random: &dyn Random) -> Result<Self, VaultError> {
+        Self::init_at(Place::open(url, true)?, key, random).await
+    }
+
+    pub async fn open(url: &str, key: &KeySource) -> Result<Self, VaultError> {
+        Self::open_at(Place::open(url, false)?, key).await
+    }
+
+    /// Like [`Vault::init`], in a place that is already open.
+    pub async fn init_at(place: Place, key: &KeySource, random: &dyn Random) -> Result<Self, VaultError> {
+        let file = place.path(VAULT_FILE)?;
+        let exists = || VaultError::VaultExists { url: place.url().to_owned() };
+        if place.read(&file).await?.is_some() {
+            return Err(exists());
+        }
+        let mut id = VaultId([0; 16]);
+        random.fill(&mut id.0);
+        let data = DataKey::generate(random);
+        // The slot first: a vault that exists can be opened. Whoever loses the race for `vault.json` takes its slot away.
+        let slot = Bytes::from(key.wrap(&data, id, random)?);
+        let mut stored = None;
+        for number in 1..=SLOTS_MAX {
+            let path = place.path(&format!("keys/{number}.slot"))?;
+            if place.create(&path, slot.clone()).await? {
+                stored = Some(path);
+                break;
+            }
+        }
+        let Some(stored) = stored else {
+            return Err(VaultError::DamagedObject {
+                object: "keys".to_owned(),
+                reason: format!("it holds {SLOTS_MAX} slots, but there is no {VAULT_FILE}"),
+            });
+        };
+        let text = format!("{{\"format\":{FORMAT_VERSION},\"id\":\"{id}\"}}\n");
+        if !place.create(&file, Bytes::from(text)).await? {
+            place.object_store().delete(&stored).await.map_err(|error| place.failed(&stored, error))?;
+            return Err(exists());
+        }
+        Ok(Self::opened(place, id, data))
+    }
+
+    /// Like [`Vault::open`], in a place that is already open.
+    pub async fn open_at(place: Place, key: &KeySource) -> Result<Self, VaultError> {
+        let id = read_id(&place).await?;
+        let slots = read_slots(&place).await?;
+        let data = key.unwrap(&slots, id, place.url())?;
+        Ok(Self::opened(place, id, data))
+    }
+
+    fn opened(place: Place, id: VaultId, key: DataKey) -> Self {
+        let indexes = Mutex::new(Cache::new(INDEX_CACHE_BYTES));
+        Self { inner: Arc::new(Inner { place, id, key, random: Arc::new(SystemRandom), indexes }) }
+    }
+
+    /// Draws the names and salts of segments from `random` instead of the system's generator, so that a simulation can
+    /// be repeated. The same numbers twice would make the same names, which the store refuses.
+    pub fn with_random(self, random: Arc<dyn Random>) -> Self {
+        let Inner { place, id, key, .. } = &*self.inner;
+        let indexes = Mutex::new(Cache::new(INDEX_CACHE_BYTES));
+        Self { inner: Arc::new(Inner { place: place.clone(), id: *id, key: key.clone(), random, indexes }) }
+    }
+
+    pub fn url(&self) -> &str {
+        self.inner.place.url()
+    }
+    pub fn id(&self) -> VaultId {
+        self.inner.id
+    }
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        self.inner.place.object_store()
+    }
+    pub fn prefix(&self) -> &Path {
+        self.inner.place.prefix()
+    }
+    pub fn place(&self) -> &Place {
+        &self.inner.place
+    }
+    pub(crate) fn random(&self) -> &dyn Random {
+        &*self.inner.random
+    }
+    pub(crate) fn data_key(&self) -> &DataKey {
+        &self.inner.key
+    }
+
+    pub async fn info(&self) -> Result<VaultInfo, VaultError> {
+        let mut slots = Vec::new();
+        for (name, bytes) in read_slots(&self.inner.place).await? {
+            let (vault, slot) = slot_info(&name, &bytes)?;
+            if vault == self.inner.id {
+                slots.push(slot);
+            }
+        }
+        Ok(VaultInfo { url: self.url().to_owned(), id: self.id().to_string(), format: FORMAT_VERSION, slots })
+    }
+
+    /// Writes the segments of one disk in one cycle. `compression` is a zstd level.
+    pub fn segment_writer(
+        &self,
+        lineage: &LineageId,
+        epoch: Epoch,
+        writer: &WriterId,
+        compression: i32,
+    ) -> SegmentWriter {
+        SegmentWriter::new(self.clone(), lineage, epoch, writer, compression)
+    }
+
+    /// A disk at a point. Reads nothing yet.
+    pub fn replica(&self, image: &ReplicaImage) -> Replica {
+        Replica::new(self.clone(), image.clone())
+    }
+
+    /// The opened index of a segment, from the cache or the store.
+    pub(crate) async fn segment(&self, reference: &SegmentRef) -> Result<Arc<Segment>, VaultError> {
+        if let Some(known) = self.indexes().get(&reference.name) {
+            return Ok(known);
+        }
+        let segment = Arc::new(self.read_segment(reference).await?);
+        debug_assert_eq!(segment.lineage, lineage_of(&reference.name));
+        self.indexes().insert(reference.name.clone(), segment.clone(), segment.weight());
+        Ok(segment)
+    }
+
+    fn indexes(&self) -> std::sync::MutexGuard<'_, SegmentCache> {
+        // Nothing panics while it is held; were it poisoned, the cache would still be whole.
+        self.inner.indexes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read_segment(&self, reference: &SegmentRef) -> Result<Segment, VaultError> {
+        let (name, place) = (&reference.name, &self.inner.place);
+        let size = place.head(name).await?.size;
+        if size != reference.stored_bytes || size < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+            let expected = reference.stored_bytes;
+            return Err(VaultError::Truncated { segment: name.clone(), found: size, expected });
+        }
+        let short = |part| VaultError::Damaged { segment: name.clone(), part, reason: "is too short".to_owned() };
+        let tail_from = size.saturating_sub(TAIL_BYTES);
+        let tail = place.read_range(name, tail_from..size).await?;
+        let header = match tail_from {
+            0 => tail.slice(..HEADER_BYTES),
+            _ => place.read_range(name, 0..HEADER_BYTES as u64).await?,
+        };
+        let header = header.as_ref().try_into().map_err(|_| short(SegmentPart::Header))?;
+        layout::parse_header(name, header, self.inner.id)?;
+        let footer = tail.last_chunk::<FOOTER_BYTES>().ok_or_else(|| short(SegmentPart::Footer))?;
+        let footer = layout::parse_footer(name, *footer, size)?;
+        let index_end = footer.index_offset + footer.index_length;
+        let sealed = match footer.index_offset.checked_sub(tail_from) {
+            // Within the tail: it reaches from `tail_from` to the end of the object, and the index ends before that.
+            Some(begin) => tail.slice(begin as usize..(index_end - tail_from) as usize).to_vec(),
+            None => Vec::from(place.read_range(name, footer.index_offset..index_end).await?),
+        };
+        Segment::open(name, &self.inner.key, self.inner.id, header, &footer, sealed)
+    }
+
+    /// Deletes segments. Those already gone are fine: deleting is repeated after a crash.
+    pub async fn delete_segments(&self, names: &[SegmentName]) -> Result<u64, VaultError> {
+        let mut deleted = 0;
+        for name in names {
+            let path = self.inner.place.segment_path(name)?;
+            match self.inner.place.object_store().delete(&path).await {
+                Ok(()) => deleted += 1,
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(self.inner.place.failed(&path, error)),
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+async fn read_id(place: &Place) -> Result<VaultId, VaultError> {
+    let path = place.path(VAULT_FILE)?;
+    let bytes = place.read(&path).await?.ok_or_else(|| VaultError::NoVault { url: place.url().to_owned() })?;
+    let damaged = |reason: String| VaultError::DamagedObject { object: VAULT_FILE.to_owned(), reason };
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let format = value.get("format").and_then(serde_json::Value::as_u64);
+    if let Some(found) = format.filter(|format| *format > u64::from(FORMAT_VERSION)) {
+        let found = u16::try_from(found).unwrap_or(u16::MAX);
+        return Err(VaultError::NewerFormat { object: VAULT_FILE.to_owned(), found, known: FORMAT_VERSION });
+    }
+    let file: VaultFile = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
+    if file.format == 0 {
+        return Err(damaged("format 0 does not exist".to_owned()));
+    }
+    VaultId::parse(&file.id).ok_or_else(|| damaged("its id is not 32 hex digits".to_owned()))
+}
+
+/// All slots by number.
+async fn read_slots(place: &Place) -> Result<Vec<(String, Vec<u8>)>, VaultError> {
+    let keys = place.path("keys")?;
+    let found: Vec<_> =
+        place.object_store().list(Some(&keys)).try_collect().await.map_err(|error| place.failed("keys", error))?;
+    let mut slots = Vec::new();
+    for object in found {
+        let Some(number) = object.location.filename().and_then(|name| name.strip_suffix(".slot")?.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        if let Some(bytes) = place.read(&object.location).await? {
+            slots.push((number, bytes.to_vec()));
+        }
+    }
+    slots.sort_by_key(|(number, _)| *number);
+    slots.truncate(SLOTS_MAX);
+    Ok(slots.into_iter().map(|(number, bytes)| (format!("keys/{number}.slot"), bytes)).collect())
+}
