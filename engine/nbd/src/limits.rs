@@ -22,6 +22,9 @@ pub const EXTENTS_MAX: usize = 8192;
 pub const CHUNK_BYTES_MAX: u32 = 4 << 20;
 /// Bytes the server reads at once for one request; larger reads are answered in several chunks of this.
 pub const SERVER_PIECE_BYTES: u32 = 1 << 20;
+/// Bytes of disk the server asks its source about at once for block status. A source that knows 64 KiB frames answers
+/// with a thousand; a client that wants one extent does not make it list the whole disk.
+pub const STATUS_WINDOW_BYTES: u64 = 64 << 20;
 /// Requests the server works on at once for one connection; with [`SERVER_PIECE_BYTES`] at most 16 MiB of buffers.
 pub const SERVER_IN_FLIGHT_MAX: usize = 16;
 /// Connections of one server. QEMU keeps one or two per disk.

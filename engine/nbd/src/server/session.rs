@@ -133,7 +133,7 @@ impl Session {
             };
             let offset = at.to_be_bytes();
             if extent.kind == ExtentKind::Zero {
-                // At most 32 MiB, so it fits.
+                // At most a piece, so it fits.
                 let length = (extent.length as u32).to_be_bytes();
                 self.send(&wire::encode_chunk(request.cookie, chunk::HOLE, false, &[&offset, &length])).await?;
             } else {
@@ -172,13 +172,15 @@ impl Session {
         }
     }
 
-    /// What to answer next of `[at, end)`: a hole, or a run of data of at most a piece.
+    /// What to answer next of `[at, end)`: a hole or a run of data, of at most a piece. Neighbours are taken together:
+    /// sources may know their extents in small frames.
     async fn piece(&self, at: u64, end: u64) -> Result<Extent, Failure> {
-        let mut extent = self.extents(at, end).await?.swap_remove(0);
-        if extent.kind != ExtentKind::Zero {
-            extent.length = extent.length.min(u64::from(SERVER_PIECE_BYTES));
-        }
-        Ok(extent)
+        let extents = self.extents(at, end.min(at + u64::from(SERVER_PIECE_BYTES))).await?;
+        let is_hole = |extent: &Extent| extent.kind == ExtentKind::Zero;
+        let hole = extents.first().is_some_and(is_hole);
+        let length = extents.iter().take_while(|extent| is_hole(extent) == hole).map(|extent| extent.length).sum();
+        let kind = if hole { ExtentKind::Zero } else { ExtentKind::Data };
+        Ok(Extent { offset: at, length, kind })
     }
 
     /// The source's extents, at least one, checked: it is other code, and a wrong answer here would be wrong data.
@@ -203,7 +205,7 @@ impl Session {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         let mut at = request.offset;
         'covered: while at < end {
-            let extents = match self.extents(at, end).await {
+            let extents = match self.extents(at, end.min(at + STATUS_WINDOW_BYTES)).await {
                 Ok(extents) => extents,
                 Err(failure) => return self.fail_read(request, &failure).await,
             };
