@@ -1,0 +1,486 @@
+//! One cycle: cut, ship, commit, settle.
+//!
+//! What can go wrong, and what then holds:
+//!
+//! | where | what the store says | what heals it |
+//! | --- | --- | --- |
+//! | before the cut is written down | nothing | nothing to heal |
+//! | between that and the commit | open, abandoned | settle(abandoned) now, or by the next cycle |
+//! | the commit's answer is lost | either | the next cycle reads which, and settles accordingly |
+//! | between commit and settle | open, committed | the next cycle settles(committed) before it cuts |
+
+use crate::catalogue::put;
+use crate::history;
+use crate::records::*;
+use crate::recovery::{PointKind, PointSummary};
+use crate::replicator::{Gate, Replicator, lock};
+use futures::StreamExt;
+use muster_ports::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Longest time guests may stay frozen for one cut. Windows gives a frozen volume 10 s before it thaws it by itself.
+pub(crate) const HOLD_LIMIT: Duration = Duration::from_secs(10);
+/// Disks of a group shipped at once: enough to hide one disk's waits behind another's work, memory is a constant times it.
+const SHIPS_AT_ONCE: usize = 2;
+/// Time given to a site to take back a cut after a failure; the next cycle asks again.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// Cuts of earlier sources kept to be settled should their site come back; older ones are forgotten.
+const LEFTOVERS_MAX: usize = 16;
+
+/// What the cycle is for.
+pub(crate) enum Wish {
+    /// A crash or app point, by the policy.
+    Regular,
+    /// The last point of machines that are off.
+    Final(EffectKey),
+}
+
+/// What was cut, member by member.
+struct Cuts {
+    barriers: Vec<BarrierId>,
+    reports: Vec<CutReport>,
+}
+
+/// One disk on its way.
+struct Shipment {
+    member: usize,
+    disk: usize,
+    size_bytes: u64,
+    /// When the disk begins anew.
+    lineage: Option<Lineage>,
+    order: ShipOrder,
+    expected_bytes: u64,
+}
+
+impl Replicator {
+    /// A cycle of a group whose gate is held.
+    pub(crate) async fn locked_cycle(
+        &self,
+        group: &GroupName,
+        gate: &Gate,
+        wish: Wish,
+        progress: &dyn Progress,
+    ) -> Result<Point> {
+        let mut interrupts = gate.interrupts();
+        let mut protection = self.catalogue.protection(group).await?;
+        if let (Some(run), Wish::Regular) = (&protection.suspended, &wish) {
+            return Err(Failure::refused(format!("the replication of `{group}` is suspended by run `{run}`"))
+                .help("production has left its source; commit and reprotect, or cancel the failover"));
+        }
+        let site = Arc::clone(self.site(&protection.source)?);
+        let started = self.clock.now();
+        protection.last_attempt = Some(started);
+        if let Err(failure) = self.heal(&mut protection, site.as_ref()).await {
+            return Err(self.failed(protection, failure).await);
+        }
+        if let Wish::Final(_) = &wish
+            && let Err(failure) = self.all_off(&protection, site.as_ref()).await
+        {
+            return Err(self.failed(protection, failure).await);
+        }
+        let point = PointId::new(self.random.sortable_id(started));
+        let orders = cut_orders(&protection, &point, &wish, started);
+        let barriers: Vec<_> = orders.iter().map(|order| order.barrier.clone()).collect();
+        protection.open.push(OpenCut {
+            site: protection.source.clone(),
+            barriers: barriers.clone(),
+            outcome: CutOutcome::Abandoned,
+        });
+        self.catalogue.save(&protection).await?;
+        let work = self.cut_and_ship(&mut protection, site.as_ref(), &orders, progress);
+        let shipped = tokio::select! {
+            biased;
+            _ = interrupts.changed() => Err(Failure::refused(format!("the cycle of `{group}` gave way to a recovery"))),
+            shipped = work => shipped,
+        };
+        match shipped {
+            Ok((cuts, shipments, shipped)) => {
+                let commit = Commit { point, started, orders, cuts, shipments, shipped, wish };
+                self.commit(protection, site.as_ref(), commit).await
+            }
+            Err(failure) => {
+                self.abandon(&mut protection, site.as_ref(), &barriers).await;
+                Err(self.failed(protection, failure).await)
+            }
+        }
+    }
+
+    /// Ends the cuts that an earlier cycle, or an earlier process, left open. The own source has to answer; the others
+    /// may be gone for good.
+    async fn heal(&self, protection: &mut Protection, site: &dyn Site) -> Result<()> {
+        let mut left = Vec::new();
+        for open in std::mem::take(&mut protection.open) {
+            let done = open.barriers.iter().all(|barrier| lock(&self.settled).contains(barrier));
+            if done {
+                lock(&self.settled).retain(|barrier| !open.barriers.contains(barrier));
+                continue;
+            }
+            if open.site == protection.source {
+                for barrier in &open.barriers {
+                    if let Err(failure) = site.settle(barrier, open.outcome).await {
+                        left.push(open);
+                        protection.open = left;
+                        return Err(failure.during("settle the last cut"));
+                    }
+                }
+            } else if !self.settle_leftover(&open).await {
+                left.push(open);
+            }
+        }
+        let surplus = left.len().saturating_sub(LEFTOVERS_MAX);
+        protection.open = left.split_off(surplus);
+        Ok(())
+    }
+
+    async fn settle_leftover(&self, open: &OpenCut) -> bool {
+        let Ok(site) = self.site(&open.site) else { return true };
+        for barrier in &open.barriers {
+            let settled = tokio::select! {
+                settled = site.settle(barrier, open.outcome) => settled.is_ok(),
+                () = self.clock.sleep(SETTLE_LIMIT) => false,
+            };
+            if !settled {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn abandon(&self, protection: &mut Protection, site: &dyn Site, barriers: &[BarrierId]) {
+        for barrier in barriers {
+            tokio::select! {
+                settled = site.settle(barrier, CutOutcome::Abandoned) => {
+                    if settled.is_err() { return }
+                }
+                () = self.clock.sleep(SETTLE_LIMIT) => return,
+            }
+        }
+        protection.open.retain(|open| open.barriers != barriers);
+    }
+
+    /// Writes down that a cycle failed, and hands the failure on.
+    async fn failed(&self, mut protection: Protection, failure: Failure) -> Failure {
+        let in_a_row = protection.last_error.as_ref().map_or(0, |error| error.in_a_row).saturating_add(1);
+        protection.resync = None;
+        protection.last_error = Some(CycleError { at: self.clock.now(), failure: failure.clone(), in_a_row });
+        match self.catalogue.save(&protection).await {
+            Ok(()) => failure,
+            Err(worse) => worse.during(format!("write down that a cycle failed ({failure})")),
+        }
+    }
+
+    async fn all_off(&self, protection: &Protection, site: &dyn Site) -> Result<()> {
+        let on = |machine: &MachineName, seen: &[InstanceState]| {
+            let instance = InstanceName::live(machine);
+            seen.iter().any(|state| state.instance == instance && state.power == Power::On)
+        };
+        let seen = site.instances().await?;
+        match protection.members.iter().find(|member| on(&member.machine, &seen)) {
+            None => Ok(()),
+            Some(member) => Err(Failure::refused(format!(
+                "`{}` is still on at `{}`: a final point needs every machine of `{}` off",
+                member.machine, protection.source, protection.group
+            ))),
+        }
+    }
+
+    async fn cut_and_ship(
+        &self,
+        protection: &mut Protection,
+        site: &dyn Site,
+        orders: &[CutOrder],
+        progress: &dyn Progress,
+    ) -> Result<(Cuts, Vec<Shipment>, Vec<ShippedDisk>)> {
+        let mut cuts = Cuts { barriers: Vec::new(), reports: Vec::new() };
+        for order in orders {
+            let report = site.cut(order).await.map_err(|failure| failure.during("cut"))?;
+            cuts.barriers.push(order.barrier.clone());
+            cuts.reports.push(report);
+        }
+        let (shipments, resync) = self.plan_shipments(protection, &cuts).await?;
+        if protection.resync != resync {
+            protection.resync = resync;
+            self.catalogue.save(protection).await?;
+        }
+        let totals = Totals {
+            done: shipments.iter().map(|_| AtomicU64::new(0)).collect(),
+            expected: shipments.iter().map(|shipment| shipment.expected_bytes).sum(),
+            sink: progress,
+        };
+        let totals = &totals;
+        let ships = shipments.iter().enumerate().map(|(index, shipment)| async move {
+            let shipped = site.ship(&shipment.order, &Part { totals, index }).await;
+            let what = || format!("ship `{}/{}`", shipment.order.machine, shipment.order.disk);
+            shipped.map(|shipped| (index, shipped)).map_err(|failure| failure.during(what()))
+        });
+        let mut shipped = vec![ShippedDisk::default(); shipments.len()];
+        let ships: Vec<_> = ships.collect();
+        let mut ships = futures::stream::iter(ships).buffer_unordered(SHIPS_AT_ONCE);
+        while let Some(done) = ships.next().await {
+            let (index, disk) = done?;
+            shipped[index] = disk;
+        }
+        drop(ships);
+        Ok((cuts, shipments, shipped))
+    }
+
+    async fn plan_shipments(&self, protection: &Protection, cuts: &Cuts) -> Result<(Vec<Shipment>, Option<String>)> {
+        let lineages = self.catalogue.lineages().await?;
+        let mut shipments = Vec::new();
+        let mut resync = None;
+        for (member_index, member) in protection.members.iter().enumerate() {
+            for (disk_index, disk) in member.disks.iter().enumerate() {
+                let (barrier, cut) = find_cut(cuts, &member.machine, &disk.disk)?;
+                let resized = disk.tip.is_some() && cut.size_bytes != disk.size_bytes;
+                let lineage = resized.then(|| self.new_lineage(&protection.group, &member.machine, &disk.disk, None));
+                let mode = match (&disk.tip, &cut.tracking) {
+                    (None, _) => ShipMode::Full,
+                    _ if resized => ShipMode::Full,
+                    (Some(_), Tracking::Since { barrier }) if Some(barrier) == member.base.as_ref() => ShipMode::Delta,
+                    (Some(tip), tracking) => {
+                        resync = Some(lost(&member.machine, &disk.disk, tracking));
+                        ShipMode::Compare { image: self.image(&lineages, protection, disk.size_bytes, tip).await? }
+                    }
+                };
+                let expected_bytes = if mode == ShipMode::Delta { cut.dirty_bytes } else { cut.size_bytes };
+                let into = lineage.as_ref().map_or(&disk.lineage, |lineage| &lineage.id).clone();
+                shipments.push(Shipment {
+                    member: member_index,
+                    disk: disk_index,
+                    size_bytes: cut.size_bytes,
+                    lineage,
+                    order: ShipOrder {
+                        vault: self.vault.clone(),
+                        epoch: self.catalogue.store.epoch(),
+                        barrier: barrier.clone(),
+                        machine: member.machine.clone(),
+                        disk: disk.disk.clone(),
+                        lineage: into,
+                        mode,
+                        compression: protection.policy.compression,
+                        rate_limit: None,
+                    },
+                    expected_bytes,
+                });
+            }
+        }
+        let at_once = SHIPS_AT_ONCE.min(shipments.len()).max(1) as u64;
+        for shipment in &mut shipments {
+            let rate = protection.policy.bandwidth.map(|rate| (rate.bytes_per_second() / at_once).max(1));
+            shipment.order.rate_limit = rate;
+        }
+        Ok((shipments, resync))
+    }
+
+    async fn image(
+        &self,
+        lineages: &history::Lineages,
+        protection: &Protection,
+        size_bytes: u64,
+        tip: &Tip,
+    ) -> Result<ReplicaImage> {
+        Ok(ReplicaImage {
+            vault: self.vault.clone(),
+            point: protection.newest.clone().or(protection.origin.clone()).unwrap_or_else(|| PointId::new("none")),
+            size_bytes,
+            segments: self.catalogue.segments(lineages, tip).await?,
+        })
+    }
+
+    /// Makes everything true in one batch, then tells the tracker.
+    async fn commit(&self, mut protection: Protection, site: &dyn Site, commit: Commit) -> Result<Point> {
+        let group = protection.group.clone();
+        let (point, mut batch) = commit.apply(&mut protection, self.clock.now())?;
+        batch.push(put(point_key(&group, &point.summary.id), &point)?);
+        batch.push(put(protection_key(&group), &protection)?);
+        // When the answer is lost the point may stand or not: the store tells the next cycle, so nothing is settled here.
+        self.catalogue.store.write(batch).await.map_err(|error| Failure::from(error).during("commit the point"))?;
+        for barrier in &point.barriers {
+            match site.settle(barrier, CutOutcome::Committed).await {
+                Ok(()) => {
+                    lock(&self.settled).insert(barrier.clone());
+                }
+                Err(failure) => tracing::info!("the cut `{barrier}` is settled by the next cycle: {failure}"),
+            }
+        }
+        Ok(point)
+    }
+}
+
+/// Everything a cycle has to make true.
+struct Commit {
+    point: PointId,
+    started: Timestamp,
+    orders: Vec<CutOrder>,
+    cuts: Cuts,
+    shipments: Vec<Shipment>,
+    shipped: Vec<ShippedDisk>,
+    wish: Wish,
+}
+
+impl Commit {
+    fn apply(self, protection: &mut Protection, now: Timestamp) -> Result<(Point, Vec<Write>)> {
+        let mut batch = Vec::new();
+        let mut disks = Vec::new();
+        protection.seq += 1;
+        let notes = self.notes(protection);
+        let sum = |value: fn(&ShippedDisk) -> u64| self.shipped.iter().map(value).sum();
+        let cycle = CycleSummary {
+            point: self.point.clone(),
+            started: self.started,
+            ended: now,
+            read_bytes: sum(|disk| disk.read_bytes),
+            sent_bytes: sum(|disk| disk.sent_bytes),
+            stored_bytes: sum(|disk| disk.stored_bytes),
+            hold_micros: self.cuts.reports.iter().map(|report| report.hold_micros).max().unwrap_or(0),
+            notes,
+        };
+        for (shipment, shipped) in self.shipments.iter().zip(self.shipped) {
+            let member = &mut protection.members[shipment.member];
+            let disk = &mut member.disks[shipment.disk];
+            if let Some(lineage) = &shipment.lineage {
+                batch.push(put(lineage_key(&lineage.id), lineage)?);
+                disk.replaced.extend(disk.tip.take());
+                disk.lineage = lineage.id.clone();
+            }
+            let tip = Tip { lineage: disk.lineage.clone(), seq: protection.seq };
+            if !shipped.segments.is_empty() {
+                let layer = Layer { lineage: tip.lineage.clone(), seq: tip.seq, segments: shipped.segments };
+                batch.push(put(layer_key(&layer.lineage, layer.seq), &layer)?);
+            }
+            disk.size_bytes = shipment.size_bytes;
+            disk.tip = Some(tip.clone());
+            disks.push(PointDisk {
+                machine: member.machine.clone(),
+                disk: disk.disk.clone(),
+                size_bytes: shipment.size_bytes,
+                tip,
+            });
+            member.base = Some(shipment.order.barrier.clone());
+        }
+        let wanted_app = self.orders.iter().any(|order| order.consistency == Consistency::App);
+        let reached_app = self.cuts.reports.iter().all(|report| report.consistency == Consistency::App);
+        let (kind, key) = match self.wish {
+            Wish::Final(key) => (PointKind::Final, Some(key)),
+            Wish::Regular if wanted_app && reached_app => (PointKind::App, None),
+            Wish::Regular => (PointKind::Crash, None),
+        };
+        if wanted_app {
+            protection.last_app = Some(self.started);
+        }
+        let summary = PointSummary {
+            id: self.point.clone(),
+            group: protection.group.clone(),
+            at: self.cuts.reports.iter().map(|report| report.at).min().unwrap_or(self.started),
+            kind,
+            machines: protection.members.iter().map(|member| member.machine.clone()).collect(),
+        };
+        if let Some(open) = protection.open.iter_mut().find(|open| open.barriers == self.cuts.barriers) {
+            open.outcome = CutOutcome::Committed;
+        }
+        protection.newest = Some(self.point);
+        protection.last_cycle = Some(cycle);
+        protection.last_error = None;
+        protection.resync = None;
+        Ok((Point { summary, barriers: self.cuts.barriers, key, disks }, batch))
+    }
+
+    fn notes(&self, protection: &Protection) -> Vec<String> {
+        let mut notes: Vec<String> = self.cuts.reports.iter().flat_map(|report| report.notes.clone()).collect();
+        for shipment in &self.shipments {
+            let of = format!("`{}/{}`", shipment.order.machine, shipment.order.disk);
+            let cut = find_cut(&self.cuts, &shipment.order.machine, &shipment.order.disk);
+            match (&shipment.order.mode, &shipment.lineage) {
+                (ShipMode::Full, Some(_)) => notes.push(format!("first copy of {of}: its size has changed")),
+                (ShipMode::Full, None) => notes.push(format!("first copy of {of}")),
+                (ShipMode::Compare { .. }, _) => {
+                    if let Ok((_, cut)) = cut {
+                        notes.push(lost(&cut.machine, &cut.disk, &cut.tracking));
+                    }
+                }
+                (ShipMode::Delta, _) => {}
+            }
+        }
+        for cut in self.cuts.reports.iter().flat_map(|report| &report.disks) {
+            let known = protection
+                .members
+                .iter()
+                .any(|member| member.machine == cut.machine && member.disks.iter().any(|disk| disk.disk == cut.disk));
+            if !known {
+                notes.push(format!("`{}/{}` is not replicated: protect the group again", cut.machine, cut.disk));
+            }
+        }
+        notes
+    }
+}
+
+/// One order for a group that is cut together, else one per machine.
+fn cut_orders(protection: &Protection, point: &PointId, wish: &Wish, now: Timestamp) -> Vec<CutOrder> {
+    let consistency = match wish {
+        Wish::Regular if history::app_is_due(protection, now) => Consistency::App,
+        // Machines that are off are cut as they lie: there is nothing to freeze.
+        _ => Consistency::Crash,
+    };
+    let member = |member: &Member| CutMember {
+        instance: InstanceName::live(&member.machine),
+        machine: member.machine.clone(),
+        base: member.base.clone(),
+    };
+    let order = |barrier: String, members| CutOrder {
+        barrier: BarrierId::new(barrier),
+        members,
+        consistency,
+        hold: protection.together,
+        hold_limit: HOLD_LIMIT,
+    };
+    if protection.together {
+        return vec![order(point.to_string(), protection.members.iter().map(member).collect())];
+    }
+    let each = protection.members.iter().enumerate();
+    each.map(|(index, one)| order(format!("{point}-{index}"), vec![member(one)])).collect()
+}
+
+fn find_cut<'a>(cuts: &'a Cuts, machine: &MachineName, disk: &DiskName) -> Result<(&'a BarrierId, &'a DiskCut)> {
+    for (barrier, report) in cuts.barriers.iter().zip(&cuts.reports) {
+        if let Some(cut) = report.disks.iter().find(|cut| cut.machine == *machine && cut.disk == *disk) {
+            return Ok((barrier, cut));
+        }
+    }
+    Err(Failure::permanent(format!("the disk `{disk}` of `{machine}` was not in the cut"))
+        .help("it is not attached any more: pull the inventory and protect the group again"))
+}
+
+fn lost(machine: &MachineName, disk: &DiskName, tracking: &Tracking) -> String {
+    match tracking {
+        Tracking::Lost { reason } => format!("resync of `{machine}/{disk}`: {reason}"),
+        Tracking::Since { barrier } => {
+            format!(
+                "resync of `{machine}/{disk}`: its changes are known since `{barrier}`, which is not the last point"
+            )
+        }
+    }
+}
+
+/// Progress of several disks as one.
+struct Totals<'a> {
+    done: Vec<AtomicU64>,
+    expected: u64,
+    sink: &'a dyn Progress,
+}
+
+struct Part<'a> {
+    totals: &'a Totals<'a>,
+    index: usize,
+}
+
+impl Progress for Part<'_> {
+    fn report(&self, done: u64, _total: Option<u64>) {
+        if let Some(part) = self.totals.done.get(self.index) {
+            part.store(done, Ordering::Relaxed);
+        }
+        let sum = self.totals.done.iter().map(|part| part.load(Ordering::Relaxed)).sum();
+        self.totals.sink.report(sum, Some(self.totals.expected));
+    }
+}

@@ -1,0 +1,164 @@
+//! What replication keeps in the control state, and under which keys.
+//!
+//! ```text
+//!   group/<group>/protection        what is replicated from where, and how far it is
+//!   lineage/<lineage>               whose replica it is, and where it forked from
+//!   layer/<lineage>/<seq>           segments one cycle wrote for one disk (none when it wrote none)
+//!   point/<group>/<point>           lineage and seq per disk
+//!   hold/<run>/<point>              a run needs the point
+//!   reclaim/<lineage>/<seq>         segments that nothing needs any more, to be deleted from the vault
+//! ```
+//!
+//! A disk at a point is the sum of its layers: all of its lineage up to the point's seq, on top of its parent's up to
+//! the fork.
+
+use crate::recovery::PointSummary;
+use muster_ports::*;
+use muster_runsheet::PolicySheet;
+use serde::{Deserialize, Serialize};
+
+/// A place in the history of a replica: everything of the lineage up to and with `seq`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Tip {
+    pub lineage: LineageId,
+    pub seq: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    pub id: LineageId,
+    pub group: GroupName,
+    pub machine: MachineName,
+    pub disk: DiskName,
+    /// Where it forked from; `None` when it begins with a first copy.
+    pub parent: Option<Tip>,
+    pub created: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    pub lineage: LineageId,
+    pub seq: u64,
+    /// In order; later ones win.
+    pub segments: Vec<SegmentRef>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointDisk {
+    pub machine: MachineName,
+    pub disk: DiskName,
+    pub size_bytes: u64,
+    pub tip: Tip,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    pub summary: PointSummary,
+    /// One for a group that is cut together, else one per machine.
+    pub barriers: Vec<BarrierId>,
+    /// The step that asked for it, so that asking again finds it.
+    pub key: Option<EffectKey>,
+    pub disks: Vec<PointDisk>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberDisk {
+    pub disk: DiskName,
+    pub size_bytes: u64,
+    /// Where the next cycle writes.
+    pub lineage: LineageId,
+    /// What the vault holds of it; `None` before the first copy.
+    pub tip: Option<Tip>,
+    /// Ends of lineages that were followed by a first copy, because the disk changed its size.
+    #[serde(default)]
+    pub replaced: Vec<Tip>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub machine: MachineName,
+    /// The barrier the tips stand for: changes are wanted since then.
+    pub base: Option<BarrierId>,
+    pub disks: Vec<MemberDisk>,
+}
+
+/// A cut that was ordered and perhaps not settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenCut {
+    pub site: SiteName,
+    pub barriers: Vec<BarrierId>,
+    /// What to tell the tracker if nobody has: `Committed` from the very batch that commits the point.
+    pub outcome: CutOutcome,
+}
+
+/// How the last good cycle went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CycleSummary {
+    pub point: PointId,
+    pub started: Timestamp,
+    pub ended: Timestamp,
+    pub read_bytes: u64,
+    pub sent_bytes: u64,
+    pub stored_bytes: u64,
+    pub hold_micros: u64,
+    /// What did not go as wished, in plain words: resyncs, guests that could not be frozen.
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CycleError {
+    pub at: Timestamp,
+    pub failure: Failure,
+    /// Failed cycles in a row.
+    pub in_a_row: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Protection {
+    pub group: GroupName,
+    pub policy: PolicySheet,
+    pub together: bool,
+    pub source: SiteName,
+    /// Where it is recovered to; `None` while no plan moves it.
+    pub target: Option<SiteName>,
+    pub members: Vec<Member>,
+    /// Of the last committed cycle.
+    pub seq: u64,
+    pub newest: Option<PointId>,
+    /// The point this direction began with.
+    pub origin: Option<PointId>,
+    pub suspended: Option<RunId>,
+    pub open: Vec<OpenCut>,
+    pub last_attempt: Option<Timestamp>,
+    pub last_app: Option<Timestamp>,
+    pub last_cycle: Option<CycleSummary>,
+    pub last_error: Option<CycleError>,
+    /// Why the cycle under way reads everything.
+    pub resync: Option<String>,
+}
+
+/// Segments unlinked from the control state; the objects go after a grace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reclaim {
+    pub unlinked: Timestamp,
+    pub segments: Vec<SegmentRef>,
+}
+
+pub(crate) fn protection_key(group: &GroupName) -> String {
+    format!("group/{group}/protection")
+}
+pub(crate) fn lineage_key(lineage: &LineageId) -> String {
+    format!("lineage/{lineage}")
+}
+pub(crate) fn layer_key(lineage: &LineageId, seq: u64) -> String {
+    format!("layer/{lineage}/{seq:010}")
+}
+pub(crate) fn point_key(group: &GroupName, point: &PointId) -> String {
+    format!("point/{group}/{point}")
+}
+pub(crate) fn hold_key(run: &RunId, point: &PointId) -> String {
+    format!("hold/{run}/{point}")
+}
+pub(crate) fn reclaim_key(lineage: &LineageId, seq: u64) -> String {
+    format!("reclaim/{lineage}/{seq:010}")
+}
