@@ -10,6 +10,7 @@ pub mod operation;
 pub mod sheet;
 pub mod units;
 pub mod value;
+pub mod view;
 
 pub use estate::*;
 pub use inventory::*;

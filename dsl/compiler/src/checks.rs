@@ -1,0 +1,348 @@
+//! What must hold between plans, groups, policies and routes.
+
+use crate::context::Context;
+use crate::lower::Addresses;
+use crate::machines::GroupModel;
+use crate::model::{PlanModel, RISING};
+use crate::policies::{PolicyModel, check_policy};
+use crate::{Program, plans::Resolved};
+use muster_diagnostics::Diagnostic;
+use muster_runsheet::{Duration, Kind, PointChoice};
+use std::collections::BTreeMap;
+
+pub(crate) type Policies = BTreeMap<String, Option<PolicyModel>>;
+
+/// Checks that need no lowering. A plan with a mistake is no longer whole.
+pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, plans: &mut [Resolved]) {
+    for policy in policies.values().flatten() {
+        check_policy(cx, policy);
+    }
+    for group in cx.groups.values() {
+        check_group(cx, group, policies);
+    }
+    check_shared_machines(cx, plans);
+    for plan in plans {
+        let before = cx.errors();
+        check_machines(cx, &plan.model);
+        check_groups(cx, &plan.model, policies);
+        check_networks(cx, program, &plan.model);
+        check_vault(cx, &plan.model);
+        check_points(cx, &plan.model, policies);
+        plan.whole &= cx.errors() == before;
+    }
+}
+
+/// Bandwidth against what the machines write (E0402), and freezing against agents (E0410).
+fn check_group(cx: &Context<'_>, group: &GroupModel, policies: &Policies) {
+    let Some(Some(policy)) = group.policy.as_ref().and_then(|name| policies.get(name)) else { return };
+    let facts = |name: &String| cx.machines.get(name).and_then(|entry| entry.at.get(entry.first_site()?));
+    let churn: u64 =
+        group.machines.iter().filter_map(|(name, _)| facts(name)).map(|facts| facts.churn_bytes_per_second).sum();
+    let bits = u128::from(churn) * 8;
+    for (rate, span) in policy.rates.iter().filter(|_| churn > 0) {
+        let cycle = u128::from(policy.sheet.cycle.0);
+        let worst = cycle + cycle * bits / u128::from(rate.0.max(1));
+        if bits < u128::from(rate.0) && worst <= u128::from(policy.sheet.rpo.0) {
+            continue;
+        }
+        let message =
+            format!("policy `{}` cannot keep its {} promise for `{}`", policy.sheet.name, policy.sheet.rpo, group.name);
+        let why = match bits < u128::from(rate.0) {
+            true => format!("a cycle and its transfer take {}", Duration(u64::try_from(worst).unwrap_or(u64::MAX))),
+            false => "the backlog grows for as long as this rate lasts".to_owned(),
+        };
+        cx.push(
+            Diagnostic::error(402, message, policy.rpo, "promised here")
+                .related(*span, format!("{rate} at most"))
+                .note(format!(
+                    "`{}` writes {} a second by the inventory; {why}",
+                    group.name,
+                    muster_runsheet::Rate(churn.saturating_mul(8))
+                ))
+                .help("allow more bandwidth, or promise less"),
+        );
+    }
+    let deaf: Vec<&str> = group
+        .machines
+        .iter()
+        .filter(|(name, _)| {
+            cx.inventory.is_some()
+                && facts(name).is_some_and(|facts| !facts.guest_agent && facts.power == muster_runsheet::Power::On)
+        })
+        .filter(|(name, _)| cx.machines.get(name).is_some_and(|entry| entry.declared.is_none()))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if let (Some(span), false) = (policy.app, deaf.is_empty()) {
+        cx.push(
+            Diagnostic::warning(
+                410,
+                format!("{} cannot be frozen", crate::suggest::listed(deaf)),
+                group.span,
+                "no guest agent answered",
+            )
+            .related(span, "application-consistent points are asked for here")
+            .help("install the agent in the guest, or take `app-consistent` away"),
+        );
+    }
+}
+
+/// A machine in two plans (E0306), a group split over two (E0313).
+fn check_shared_machines(cx: &Context<'_>, plans: &mut [Resolved]) {
+    let mut owner: BTreeMap<String, (usize, muster_diagnostics::Span)> = BTreeMap::new();
+    let mut broken = Vec::new();
+    for (index, plan) in plans.iter().enumerate() {
+        for (machine, span) in &plan.model.machines {
+            match owner.get(machine) {
+                Some((first, first_span)) => {
+                    let name = &plans[*first].model.name;
+                    cx.push(
+                        Diagnostic::error(
+                            306,
+                            format!("`{machine}` is in two plans"),
+                            *span,
+                            format!("started by `{}`", plan.model.name),
+                        )
+                        .related(*first_span, format!("started by `{name}`"))
+                        .note("one failover would pull the machine out of the other plan")
+                        .help("a machine belongs to one plan: move both uses into one, or split the machine"),
+                    );
+                    broken.push(index);
+                }
+                None => {
+                    owner.insert(machine.clone(), (index, *span));
+                }
+            }
+        }
+    }
+    for group in cx.groups.values().filter(|group| group.policy.is_some()) {
+        let mut first: Option<(usize, &str)> = None;
+        for (machine, _) in &group.machines {
+            let Some((plan, span)) = owner.get(machine) else { continue };
+            match first {
+                None => first = Some((*plan, machine)),
+                Some((known, other)) if known != *plan => {
+                    cx.push(
+                        Diagnostic::error(
+                            313,
+                            format!("group `{}` is split over two plans", group.name),
+                            *span,
+                            format!("`{machine}` here"),
+                        )
+                        .related(group.span, "the group")
+                        .note(format!("`{other}` is started by `{}`", plans[known].model.name))
+                        .help("a group has one recovery point: recover it in one plan, or make two groups"),
+                    );
+                    broken.push(*plan);
+                    break;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    for index in broken {
+        plans[index].whole = false;
+    }
+}
+
+/// Where machines are (E0302), and that each is protected (E0303) or rebuilt.
+fn check_machines(cx: &Context<'_>, plan: &PlanModel) {
+    for (machine, span) in &plan.machines {
+        let Some(entry) = cx.machines.get(machine) else { continue };
+        if !entry.at.is_empty() && !entry.at.contains_key(plan.from.as_str()) {
+            let sites = crate::suggest::listed(entry.at.keys().map(|site| site.as_str()));
+            let mut diagnostic = Diagnostic::error(
+                302,
+                format!("`{machine}` is not at `{}`", plan.from),
+                *span,
+                format!("the plan moves it from `{}`", plan.from),
+            );
+            if let Some((_, declared)) = &entry.declared {
+                diagnostic = diagnostic.related(*declared, "declared here");
+            }
+            cx.push(
+                diagnostic
+                    .note(format!("it is at {sites}"))
+                    .help("correct the plan's `move`, or pull the inventory again"),
+            );
+            continue;
+        }
+        let group = cx.groups.values().find(|group| group.machines.iter().any(|(name, _)| name == machine));
+        let created = plan.created.contains(machine);
+        match group {
+            Some(group) if group.policy.is_some() || group.broken || created => {}
+            _ if created => {}
+            // A group that lost a member to a typo may be the one this machine was meant to be in.
+            None if cx.groups.values().any(|group| group.broken) => {}
+            Some(group) => cx.push(
+                Diagnostic::error(
+                    303,
+                    format!("`{machine}` is not protected"),
+                    *span,
+                    "there will be nothing to start",
+                )
+                .related(group.span, "`policy = none` here")
+                .help(format!("give the group a policy, or rebuild the machine: `create {machine} from \"…\"`")),
+            ),
+            None => cx.push(
+                Diagnostic::error(
+                    303,
+                    format!("`{machine}` is not protected"),
+                    *span,
+                    "there will be nothing to start",
+                )
+                .note("the machine is in no group")
+                .help("add it to the `machines` of a group"),
+            ),
+        }
+    }
+}
+
+/// Members that are never started (E0309), and promises that differ (E0405).
+fn check_groups(cx: &Context<'_>, plan: &PlanModel, policies: &Policies) {
+    for name in &plan.groups {
+        let Some(group) = cx.groups.get(name) else { continue };
+        for (machine, span) in group.machines.iter().filter(|(machine, _)| !plan.machines.contains_key(machine)) {
+            cx.push(
+                Diagnostic::error(
+                    309,
+                    format!("plan `{}` never starts `{machine}`", plan.name),
+                    plan.span,
+                    "the others of its group are started",
+                )
+                .related(*span, format!("a member of `{name}`"))
+                .help(format!("add `start {machine}` to a stage, or take it out of the group")),
+            );
+        }
+        let Some(Some(policy)) = group.policy.as_ref().and_then(|name| policies.get(name)) else { continue };
+        if let Some((rpo, span)) = plan.rpo.filter(|(rpo, _)| *rpo < policy.sheet.rpo) {
+            cx.push(
+                Diagnostic::error(
+                    405,
+                    format!("plan `{}` promises more than the policy of `{name}`", plan.name),
+                    span,
+                    format!("{rpo} promised here"),
+                )
+                .related(policy.rpo, format!("policy `{}` promises {}", policy.sheet.name, policy.sheet.rpo))
+                .help("give the group a tighter policy, or promise what the policy can keep"),
+            );
+        }
+    }
+}
+
+/// Each network of each machine has a counterpart at every site of the plan (E0502), no two get one address (E0503).
+fn check_networks(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
+    let addresses = Addresses::new(program, plan);
+    let mut said: Vec<(String, String)> = Vec::new();
+    for site in [Some(&plan.to), plan.back.as_ref()].into_iter().flatten() {
+        let mut taken: BTreeMap<std::net::IpAddr, (&String, std::net::IpAddr)> = BTreeMap::new();
+        for (machine, span) in &plan.machines {
+            let Some(facts) = cx.machines.get(machine).and_then(|entry| entry.at.get(plan.from.as_str())) else {
+                continue;
+            };
+            for nic in &facts.nics {
+                let network = nic.network.as_str();
+                if addresses.network(network, site).is_none() {
+                    if said.contains(&(network.to_owned(), site.clone())) {
+                        continue;
+                    }
+                    said.push((network.to_owned(), site.clone()));
+                    let route = &cx.routes[plan.route];
+                    cx.push(
+                        Diagnostic::error(
+                            502,
+                            format!("network `{network}` of `{machine}` leads nowhere at `{site}`"),
+                            *span,
+                            format!("has a card in `{network}`"),
+                        )
+                        .related(route.span, format!("no line for `{network}` here"))
+                        .help(format!("add a line to the route: `{network} <-> … test isolated`")),
+                    );
+                    continue;
+                }
+                let Some(ip) = nic.ip else { continue };
+                let there = addresses.ip(ip, site);
+                if let Some((other, _)) = taken.get(&there).filter(|(other, _)| *other != machine) {
+                    cx.push(
+                        Diagnostic::error(
+                            503,
+                            format!("`{other}` and `{machine}` both become {there} at `{site}`"),
+                            *span,
+                            format!("{ip} at home"),
+                        )
+                        .help("give one of them an address of its own in the route"),
+                    );
+                }
+                taken.insert(there, (machine, ip));
+            }
+        }
+    }
+}
+
+/// The vault must not burn with the site it recovers from: E0512.
+fn check_vault(cx: &Context<'_>, plan: &PlanModel) {
+    let Some((site, span)) = &cx.routes[plan.route].vault_at else { return };
+    if *site == plan.from {
+        cx.push(
+            Diagnostic::error(
+                512,
+                format!("the vault lives at `{site}`, where plan `{}` recovers from", plan.name),
+                *span,
+                "would burn with the site",
+            )
+            .related(plan.span, "this plan needs it when that site is gone")
+            .help("put the vault at the other site, or at a third"),
+        );
+    } else if *site == plan.to {
+        cx.push(
+            Diagnostic::warning(
+                512,
+                format!("the vault lives at `{site}`, where the way back recovers from"),
+                *span,
+                "unsafe after a failover",
+            )
+            .help("after a failover `reprotect` would protect a site by a vault inside it: a third place is better"),
+        );
+    }
+}
+
+/// Kinds of points against what policies keep and promise: E0612, E0413.
+fn check_points(cx: &Context<'_>, plan: &PlanModel, policies: &Policies) {
+    for (condition, choice, span) in &plan.points {
+        if *choice != PointChoice::LatestApp {
+            continue;
+        }
+        for name in &plan.groups {
+            let policy = cx.groups.get(name).and_then(|group| policies.get(group.policy.as_ref()?));
+            let Some(Some(policy)) = policy else { continue };
+            let sheet = &policy.sheet;
+            let Some(every) = sheet.app_every else {
+                cx.push(
+                    Diagnostic::error(
+                        612,
+                        format!("group `{name}` has no application-consistent points"),
+                        *span,
+                        "none is kept",
+                    )
+                    .note(format!("policy `{}` takes none", sheet.name))
+                    .help("add `snapshot = every 1h app-consistent` to the policy, or choose `latest`"),
+                );
+                continue;
+            };
+            let promise = plan.rpo.map_or(sheet.rpo, |(rpo, _)| rpo.min(sheet.rpo));
+            let in_earnest =
+                RISING.iter().any(|operation| operation.kind == Kind::Unplanned && condition.holds(*operation));
+            if in_earnest && every > promise {
+                cx.push(
+                    Diagnostic::error(
+                        413,
+                        format!("`latest-app` can lose more than the {promise} promised"),
+                        *span,
+                        format!("such points come every {every}"),
+                    )
+                    .related(policy.rpo, "promised here")
+                    .help("take it only `when test`, or take snapshots more often"),
+                );
+            }
+        }
+    }
+}

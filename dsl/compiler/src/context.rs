@@ -1,0 +1,115 @@
+//! What every phase of a check shares: the files, the tables filled so far, and the diagnostics.
+
+use crate::World;
+use crate::hooks::HookModel;
+use crate::machines::{GroupModel, MachineEntry};
+use crate::names::Scope;
+use crate::sites::{RouteModel, SiteModel};
+use crate::value::{Env, Value};
+use muster_diagnostics::{Diagnostic, SourceMap, Span};
+use muster_runsheet::Inventory;
+use muster_syntax::ast;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One file.
+#[derive(Clone, Debug)]
+pub(crate) struct Module {
+    pub path: String,
+    pub ast: ast::File,
+    pub scope: Scope,
+    /// Paths as written in `use`, and the module each leads to; `None` when there is none (already reported).
+    pub uses: BTreeMap<String, Option<usize>>,
+}
+
+pub(crate) struct Context<'w> {
+    pub world: &'w dyn World,
+    pub sources: SourceMap,
+    pub modules: Vec<Module>,
+    /// The module whose names are in scope everywhere: `std/probe`.
+    pub prelude: Option<usize>,
+    pub inventory: Option<Inventory>,
+    pub sites: BTreeMap<String, SiteModel>,
+    pub machines: BTreeMap<String, MachineEntry>,
+    pub groups: BTreeMap<String, GroupModel>,
+    pub hooks: BTreeMap<String, HookModel>,
+    pub routes: Vec<RouteModel>,
+    /// A route could not be read: that one is missing proves nothing.
+    pub routes_unread: bool,
+    pub lets: RefCell<BTreeMap<(usize, usize), Option<Value>>>,
+    pub lets_open: RefCell<Vec<(usize, usize)>>,
+    used: RefCell<BTreeSet<(usize, String)>>,
+    diagnostics: RefCell<Vec<Diagnostic>>,
+}
+
+impl<'w> Context<'w> {
+    pub(crate) fn new(world: &'w dyn World) -> Self {
+        Self {
+            world,
+            sources: SourceMap::default(),
+            modules: Vec::new(),
+            prelude: None,
+            inventory: None,
+            sites: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+            routes: Vec::new(),
+            routes_unread: false,
+            lets: RefCell::default(),
+            lets_open: RefCell::default(),
+            used: RefCell::default(),
+            diagnostics: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn push(&self, diagnostic: Diagnostic) {
+        self.diagnostics.borrow_mut().push(diagnostic);
+    }
+    /// Pushes, and answers the `None` that poisons what depends on it.
+    pub(crate) fn report<T>(&self, diagnostic: Diagnostic) -> Option<T> {
+        self.push(diagnostic);
+        None
+    }
+    pub(crate) fn extend(&self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
+        self.diagnostics.borrow_mut().extend(diagnostics);
+    }
+    pub(crate) fn errors(&self) -> usize {
+        self.diagnostics.borrow().iter().filter(|diagnostic| diagnostic.is_error()).count()
+    }
+    /// All diagnostics, each mistake once, in the order of the files.
+    pub(crate) fn take_diagnostics(&self) -> Vec<Diagnostic> {
+        let mut seen = BTreeSet::new();
+        let mut all = self.diagnostics.take();
+        all.retain(|diagnostic| seen.insert((diagnostic.code, diagnostic.primary.span)));
+        all.sort_by_key(|diagnostic| (diagnostic.primary.span, diagnostic.code));
+        all
+    }
+
+    pub(crate) fn mark_used(&self, module: usize, name: &str) {
+        self.used.borrow_mut().insert((module, name.to_owned()));
+    }
+
+    pub(crate) fn warn_unused_imports(&self) {
+        for (index, module) in self.modules.iter().enumerate() {
+            for (name, span) in &module.scope.imports {
+                if !self.used.borrow().contains(&(index, name.clone())) {
+                    self.push(
+                        Diagnostic::warning(204, format!("`{name}` is not used"), *span, "imported here")
+                            .help("remove it from the braces"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// `shop.plan:24`.
+    pub(crate) fn place_of(&self, span: Span) -> String {
+        let path = self.sources.get(span.file).map_or("?", |file| file.path.as_str());
+        format!("{path}:{}", self.sources.position(span.file, span.start).0)
+    }
+
+    pub(crate) fn no_env() -> Env {
+        Env::new()
+    }
+}

@@ -1,0 +1,74 @@
+//! The declarative half of the plans as the engine gets it, and a plan's time objective against its slowest way.
+
+use crate::checks::Policies;
+use crate::context::Context;
+use crate::model::PlanModel;
+use crate::plans::Resolved;
+use muster_diagnostics::Diagnostic;
+use muster_runsheet::view::Estimate;
+use muster_runsheet::{Action, Estate, GroupSheet, MachineSheet, Runsheet};
+
+pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]) -> Estate {
+    let mut estate = Estate {
+        sites: cx.sites.values().map(|site| (site.sheet.name.clone(), site.sheet.clone())).collect(),
+        routes: cx.routes.iter().map(|route| route.sheet.clone()).collect(),
+        policies: policies.values().flatten().map(|policy| (policy.sheet.name.clone(), policy.sheet.clone())).collect(),
+        ..Estate::default()
+    };
+    let plan_of = |machine: &str| plans.iter().map(|plan| &plan.model).find(|plan| plan.machines.contains_key(machine));
+    for group in cx.groups.values() {
+        let plan = group.machines.iter().find_map(|(machine, _)| plan_of(machine));
+        let sheet = GroupSheet {
+            name: group.name.as_str().into(),
+            policy: group.policy.as_deref().map(Into::into),
+            machines: group.machines.iter().map(|(machine, _)| machine.as_str().into()).collect(),
+            together: group.together,
+            home: plan.map(|plan| plan.from.as_str().into()),
+            away: plan.map(|plan| plan.to.as_str().into()),
+        };
+        estate.groups.insert(sheet.name.clone(), sheet);
+    }
+    for (name, entry) in &cx.machines {
+        let home = plan_of(name).and_then(|plan| entry.at.get_key_value(plan.from.as_str()));
+        let home = home.or_else(|| entry.at.get_key_value(entry.first_site()?));
+        let Some((home, facts)) = home else { continue };
+        let group = cx.groups.values().find(|group| group.machines.iter().any(|(machine, _)| machine == name));
+        let group = group.map(|group| group.name.as_str().into());
+        estate.machines.insert(name.as_str().into(), MachineSheet { facts: facts.clone(), home: home.clone(), group });
+    }
+    estate
+}
+
+/// What the plan itself says takes longer than it promises (E0403); a question may stay open longer (E0411).
+pub(crate) fn check_objective(cx: &Context<'_>, plan: &PlanModel, sheet: &Runsheet) {
+    let Some((rto, span)) = plan.rto.filter(|_| sheet.operation.kind.is_live()) else { return };
+    let written = Estimate::of_written(sheet);
+    if written.total > rto {
+        cx.push(
+            Diagnostic::error(
+                403,
+                format!("plan `{}` cannot keep its {rto} promise", plan.name),
+                span,
+                "promised here",
+            )
+            .note(format!(
+                "the waits and `usually` it names take {} by themselves in {}",
+                written.total, sheet.operation
+            ))
+            .help("promise more time, or take a wait off the longest way"),
+        );
+    }
+    for node in &sheet.nodes {
+        if matches!(node.action, Action::Approve { .. }) && node.within > rto {
+            cx.push(
+                Diagnostic::warning(
+                    411,
+                    format!("`{}` may stay open for {}", node.id, node.within),
+                    span,
+                    "longer than this promise",
+                )
+                .help("give the approval a shorter `within`"),
+            );
+        }
+    }
+}

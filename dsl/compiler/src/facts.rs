@@ -1,0 +1,119 @@
+//! Blocks of facts: which words a block knows, each at most once, the required ones present.
+
+use crate::context::Context;
+use crate::suggest::{listed, nearest};
+use muster_diagnostics::{Applicability, Diagnostic, Span};
+use muster_syntax::ast::{Expr, ExprKind, Fact, FactValue, Name};
+
+/// What one kind of block takes.
+pub(crate) struct Shape {
+    /// `a policy`, for messages.
+    pub what: &'static str,
+    pub known: &'static [&'static str],
+    pub required: &'static [&'static str],
+    /// Facts that may be given several times, apart by `when`.
+    pub conditional: &'static [&'static str],
+}
+
+pub(crate) struct Facts<'a> {
+    facts: Vec<&'a Fact>,
+}
+
+impl<'a> Facts<'a> {
+    /// Checks the block against its shape; duplicates and unknown words are reported and left out.
+    pub(crate) fn read(cx: &Context<'_>, shape: &Shape, name: Span, facts: &'a [Fact]) -> Self {
+        let mut kept: Vec<&Fact> = Vec::new();
+        for fact in facts {
+            let word = fact.name.text.as_str();
+            if !shape.known.contains(&word) {
+                cx.push(unknown(shape, &fact.name));
+            } else if let Some(when) = fact.when.as_ref().filter(|_| !shape.conditional.contains(&word)) {
+                cx.push(
+                    Diagnostic::error(602, format!("`{word}` does not vary"), when.span, "a condition here")
+                        .help("write it once, without `when`"),
+                );
+            } else if let Some(first) = kept.iter().find(|kept| kept.name.text == word && same_condition(kept, fact)) {
+                cx.push(
+                    Diagnostic::error(104, format!("`{word}` is given twice"), fact.name.span, "again here")
+                        .related(first.name.span, "first here"),
+                );
+            } else {
+                kept.push(fact);
+            }
+        }
+        for word in shape.required {
+            // A fact that is there but unreadable was reported by the parser or above.
+            if !facts.iter().any(|fact| fact.name.text == *word) {
+                cx.push(
+                    Diagnostic::error(
+                        106,
+                        format!("{} without `{word}`", shape.what),
+                        name,
+                        format!("`{word}` is missing"),
+                    )
+                    .help(format!("add a line `{word} = …`")),
+                );
+            }
+        }
+        Self { facts: kept }
+    }
+
+    /// The unconditional value.
+    pub(crate) fn get(&self, word: &str) -> Option<&'a Fact> {
+        self.facts.iter().find(|fact| fact.name.text == word && fact.when.is_none()).copied()
+    }
+    /// All values, conditional ones too.
+    pub(crate) fn all(&self, word: &str) -> impl Iterator<Item = &'a Fact> {
+        self.facts.iter().filter(move |fact| fact.name.text == word).copied()
+    }
+    pub(crate) fn expr(&self, cx: &Context<'_>, word: &str) -> Option<&'a Expr> {
+        plain(cx, self.get(word)?)
+    }
+}
+
+fn same_condition(left: &Fact, right: &Fact) -> bool {
+    let words = |fact: &Fact| {
+        let mut words: Vec<String> =
+            fact.when.iter().flat_map(|when| when.names.iter().map(|name| name.text.clone())).collect();
+        words.sort();
+        words
+    };
+    words(left) == words(right)
+}
+
+fn unknown(shape: &Shape, name: &Name) -> Diagnostic {
+    let diagnostic =
+        Diagnostic::error(105, format!("{} has no fact `{}`", shape.what, name.text), name.span, "unknown fact");
+    match nearest(&name.text, shape.known.iter().copied()) {
+        Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe),
+        None if shape.known.is_empty() => diagnostic.help(format!("{} takes no facts", shape.what)),
+        None => diagnostic.help(format!("it takes {}", listed(shape.known.iter().copied()))),
+    }
+}
+
+/// The expression of a fact that is no schedule and no move.
+pub(crate) fn plain<'a>(cx: &Context<'_>, fact: &'a Fact) -> Option<&'a Expr> {
+    match &fact.value {
+        FactValue::Expr(expr) => Some(expr),
+        FactValue::Every { span, .. } => cx.report(Diagnostic::error(
+            211,
+            format!("`{}` is not a schedule", fact.name.text),
+            *span,
+            "`every` does not belong here",
+        )),
+        FactValue::Move { span, .. } => cx.report(Diagnostic::error(
+            211,
+            format!("`{}` is not a move", fact.name.text),
+            *span,
+            "`->` belongs to `move`",
+        )),
+    }
+}
+
+/// A bare word: `none`, `latest`.
+pub(crate) fn word(expr: &Expr) -> Option<&str> {
+    match &expr.kind {
+        ExprKind::Ref(reference) if reference.path.is_empty() => Some(&reference.head.text),
+        _ => None,
+    }
+}

@@ -1,0 +1,416 @@
+//! Contracts of hooks and probes: parameters, needs, undo, and where the text is.
+
+use crate::context::Context;
+use crate::facts::{Facts, Shape, plain};
+use crate::names::Kind;
+use crate::script::{self, Script};
+use crate::suggest::{listed, nearest};
+use crate::value::{Env, Type, Value};
+use muster_diagnostics::{Applicability, Diagnostic, Span};
+use muster_runsheet::{Hash, HookSheet, Need};
+use muster_syntax::ast::{self, ExprKind, Item};
+use std::collections::BTreeMap;
+
+const HOOK: Shape =
+    Shape { what: "a hook", known: &["file", "body", "needs", "undo"], required: &[], conditional: &[] };
+const TYPES: [&str; 16] = [
+    "text", "int", "bool", "duration", "size", "rate", "percent", "ip", "cidr", "mac", "port", "machine", "group",
+    "site", "team", "plan",
+];
+
+#[derive(Clone, Debug)]
+pub(crate) struct Parameter {
+    pub name: String,
+    pub kind: Type,
+    pub default: Option<Value>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct HookModel {
+    pub sheet: HookSheet,
+    pub parameters: Vec<Parameter>,
+    /// A probe of the standard library: the engine knows it by name, it has no text.
+    pub builtin: bool,
+    pub span: Span,
+}
+
+impl HookModel {
+    pub(crate) fn is_outside(&self) -> bool {
+        self.sheet.needs.iter().any(Need::is_outside)
+    }
+}
+
+pub(crate) fn snake(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+pub(crate) fn resolve_hooks(cx: &mut Context<'_>) {
+    let mut hooks: BTreeMap<String, HookModel> = BTreeMap::new();
+    for module in 0..cx.modules.len() {
+        let items: Vec<ast::Hook> = cx.modules[module]
+            .ast
+            .items
+            .iter()
+            .filter_map(|item| if let Item::Hook(hook) = item { Some(hook.clone()) } else { None })
+            .collect();
+        for hook in items {
+            let builtin = cx.prelude == Some(module);
+            let model = resolve_hook(cx, module, &hook, builtin);
+            hooks.entry(hook.name.text.clone()).or_insert(model);
+        }
+    }
+    for module in 0..cx.modules.len() {
+        for item in &cx.modules[module].ast.items {
+            if let Item::Hook(hook) = item {
+                check_undo(cx, module, hook, &mut hooks);
+            }
+        }
+    }
+    cx.hooks = hooks;
+}
+
+fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: bool) -> HookModel {
+    let facts = Facts::read(cx, &HOOK, hook.name.span, &hook.facts);
+    let parameters = resolve_parameters(cx, module, &hook.parameters);
+    let needs = facts.expr(cx, "needs").map(|expr| resolve_needs(cx, module, expr)).unwrap_or_default();
+    let (file, body) = (facts.get("file"), facts.get("body"));
+    let script = match (file, body) {
+        _ if builtin => None,
+        (Some(file), Some(body)) => {
+            cx.push(
+                Diagnostic::error(
+                    104,
+                    format!("`{}` has a file and a body", hook.name.text),
+                    body.name.span,
+                    "the second text",
+                )
+                .related(file.name.span, "the first"),
+            );
+            None
+        }
+        (Some(fact), None) => from_file(cx, module, fact),
+        (None, Some(fact)) => from_body(cx, hook, fact),
+        (None, None) => {
+            cx.push(
+                Diagnostic::error(
+                    106,
+                    format!("`{}` has no text", hook.name.text),
+                    hook.name.span,
+                    "neither `file` nor `body`",
+                )
+                .help("add `file = \"hooks/name.rhai\"` or `body = \"\"\" … \"\"\"`"),
+            );
+            None
+        }
+    };
+    let function = snake(&hook.name.text);
+    if let Some(script) = &script {
+        let names: Vec<String> = hook.parameters.iter().map(|parameter| snake(&parameter.name.text)).collect();
+        let found = script::check(script, &function, &names, &needs, hook.name.span);
+        cx.extend(found);
+    }
+    let (origin, text) = script.map(|script| (script.origin, script.text)).unwrap_or_default();
+    let sheet = HookSheet {
+        name: hook.name.text.as_str().into(),
+        function,
+        probe: hook.probe,
+        parameters: hook
+            .parameters
+            .iter()
+            .zip(&parameters)
+            .map(|(parameter, typed)| (parameter.name.text.clone(), typed.kind.to_string()))
+            .collect(),
+        needs,
+        undo: None,
+        origin,
+        hash: Hash::of(&text),
+        text,
+    };
+    HookModel { sheet, parameters, builtin, span: hook.name.span }
+}
+
+fn from_file(cx: &mut Context<'_>, module: usize, fact: &ast::Fact) -> Option<Script> {
+    let expr = plain(cx, fact)?;
+    let file = cx.text(module, &Env::new(), expr)?;
+    let folder = cx.modules[module].path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+    let path = crate::load::normal(&format!("{folder}/{file}"));
+    let Some(text) = cx.world.read(&path) else {
+        return cx.report(
+            Diagnostic::error(701, format!("there is no file `{path}`"), expr.span, "no such file")
+                .help("the path is relative to this file"),
+        );
+    };
+    let known = cx.sources.iter().find(|(_, source)| source.path == path).map(|(id, _)| id);
+    let id = known.unwrap_or_else(|| cx.sources.add(path.clone(), text.clone()));
+    Some(Script::file(path, id, text, expr.span))
+}
+
+fn from_body(cx: &Context<'_>, hook: &ast::Hook, fact: &ast::Fact) -> Option<Script> {
+    let expr = plain(cx, fact)?;
+    let ExprKind::Text(value) = &expr.kind else {
+        return cx.report(
+            Diagnostic::error(211, "`body` is a text", expr.span, "not a text").help("write `\"\"\" … \"\"\"`"),
+        );
+    };
+    let source = cx.sources.get(value.inner.file)?;
+    let raw = source.text.get(value.inner.start as usize..value.inner.end as usize).unwrap_or("");
+    let parameters: Vec<String> = hook.parameters.iter().map(|parameter| snake(&parameter.name.text)).collect();
+    Some(Script::body(cx.place_of(expr.span), &snake(&hook.name.text), &parameters, &value.text, raw, value.inner))
+}
+
+pub(crate) fn resolve_parameters(cx: &Context<'_>, module: usize, parameters: &[ast::Parameter]) -> Vec<Parameter> {
+    let mut all: Vec<Parameter> = Vec::new();
+    for parameter in parameters {
+        let name = &parameter.name;
+        if all.iter().any(|known| known.name == name.text) {
+            cx.push(Diagnostic::error(
+                208,
+                format!("two parameters are called `{}`", name.text),
+                name.span,
+                "again here",
+            ));
+        }
+        let kind = resolve_type(cx, &parameter.kind);
+        let default = match (&parameter.default, &kind) {
+            (Some(expr), Some(kind)) => cx.expect(module, &Env::new(), expr, kind),
+            _ => None,
+        };
+        all.push(Parameter { name: name.text.clone(), kind: kind.unwrap_or(Type::Text), default });
+    }
+    all
+}
+
+fn resolve_type(cx: &Context<'_>, kind: &ast::Type) -> Option<Type> {
+    let name = match kind {
+        ast::Type::List(of, _) => return resolve_type(cx, of).map(|of| Type::List(Box::new(of))),
+        ast::Type::Name(name) => name,
+    };
+    Some(match name.text.as_str() {
+        "text" => Type::Text,
+        "int" => Type::Int,
+        "bool" => Type::Bool,
+        "duration" => Type::Duration,
+        "size" => Type::Size,
+        "rate" => Type::Rate,
+        "percent" => Type::Percent,
+        "ip" => Type::Ip,
+        "cidr" => Type::Cidr,
+        "mac" => Type::Mac,
+        "port" => Type::Port,
+        "machine" => Type::Machine,
+        "group" => Type::Named(Kind::Group),
+        "site" => Type::Named(Kind::Site),
+        "team" => Type::Named(Kind::Team),
+        "plan" => Type::Named(Kind::Plan),
+        _ => {
+            let diagnostic =
+                Diagnostic::error(201, format!("there is no type `{}`", name.text), name.span, "unknown type");
+            return cx.report(match nearest(&name.text, TYPES) {
+                Some(near) => {
+                    diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe)
+                }
+                None => diagnostic.help(format!("types are {} and `list(…)` of them", listed(TYPES))),
+            });
+        }
+    })
+}
+
+fn resolve_needs(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Vec<Need> {
+    let ExprKind::List(items) = &expr.kind else {
+        cx.push(Diagnostic::error(211, "`needs` is a list", expr.span, "not a list").help("write `[guest]`"));
+        return Vec::new();
+    };
+    items.iter().filter_map(|item| resolve_need(cx, module, item)).collect()
+}
+
+fn resolve_need(cx: &Context<'_>, module: usize, item: &ast::Expr) -> Option<Need> {
+    let unknown = |word: &str, span: Span| {
+        let known = ["guest", "disk", "bubble", "http", "secret"];
+        let diagnostic = Diagnostic::error(201, format!("there is no need `{word}`"), span, "unknown need");
+        cx.report(match nearest(word, known) {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(span, near, Applicability::Maybe),
+            None => diagnostic.help("needs are `guest`, `disk`, `bubble`, `http(\"https://…\")` and `secret(name)`"),
+        })
+    };
+    match &item.kind {
+        ExprKind::Ref(reference) => match reference.head.text.as_str() {
+            "guest" => Some(Need::Guest),
+            "disk" => Some(Need::Disk),
+            "bubble" => Some(Need::Bubble),
+            word => unknown(word, item.span),
+        },
+        ExprKind::Call(call) => match (call.callee.head.text.as_str(), call.arguments.as_slice()) {
+            ("http", [origin]) => Some(Need::Http { origin: cx.text(module, &Env::new(), &origin.value)? }),
+            ("secret", [secret]) => {
+                let ExprKind::Ref(reference) = &secret.value.kind else {
+                    return cx.report(Diagnostic::error(
+                        211,
+                        "`secret` names a secret",
+                        secret.value.span,
+                        "not a name",
+                    ));
+                };
+                let name = &reference.head;
+                match cx.lookup(module, &name.text) {
+                    Some(symbol) if symbol.kind == Kind::Secret => Some(Need::Secret { name: name.text.clone() }),
+                    _ if cx.is_poisoned(module, &name.text) => None,
+                    _ => cx.report(
+                        Diagnostic::error(
+                            801,
+                            format!("there is no secret `{}`", name.text),
+                            name.span,
+                            "not declared",
+                        )
+                        .help(format!("declare it: `secret {} = keyring(\"…\")`", name.text)),
+                    ),
+                }
+            }
+            (word @ ("http" | "secret"), _) => {
+                cx.report(Diagnostic::error(208, format!("`{word}` takes one argument"), call.span, "wrong arguments"))
+            }
+            (word, _) => unknown(word, call.callee.span),
+        },
+        _ => cx.report(Diagnostic::error(211, "this is not a need", item.span, "wrong kind")),
+    }
+}
+
+/// `undo =` names a hook with the same parameters.
+fn check_undo(cx: &Context<'_>, module: usize, hook: &ast::Hook, hooks: &mut BTreeMap<String, HookModel>) {
+    let Some(fact) = hook.facts.iter().find(|fact| fact.name.text == "undo") else { return };
+    let Some(expr) = plain(cx, fact) else { return };
+    let Some(Value::Named(_, name)) = cx.expect(module, &Env::new(), expr, &Type::Named(Kind::Hook)) else { return };
+    let (Some(own), Some(undo)) = (hooks.get(&hook.name.text), hooks.get(&name)) else { return };
+    if own.sheet.parameters != undo.sheet.parameters {
+        cx.push(
+            Diagnostic::error(
+                707,
+                format!("`{name}` cannot undo `{}`: its parameters differ", hook.name.text),
+                expr.span,
+                "another contract",
+            )
+            .related(undo.span, "declared here")
+            .help("give both the same parameters: the undo is called with the arguments of the do"),
+        );
+    }
+    if let Some(own) = hooks.get_mut(&hook.name.text) {
+        own.sheet.undo = Some(name.as_str().into());
+    }
+}
+
+/// Arguments by parameter name: positions first, then names, then defaults. A last list takes what is left over.
+pub(crate) fn bind(
+    cx: &Context<'_>,
+    module: usize,
+    env: &Env,
+    call: &ast::Call,
+    parameters: &[Parameter],
+) -> Option<BTreeMap<String, Value>> {
+    let name = &call.callee.span;
+    let mut bound: BTreeMap<String, Value> = BTreeMap::new();
+    let mut good = true;
+    let mut rest: Vec<Value> = Vec::new();
+    let swallows = parameters.last().filter(|last| matches!(last.kind, Type::List(_)));
+    let mut position = 0;
+    for argument in &call.arguments {
+        let parameter = match &argument.name {
+            Some(name) => parameters.iter().find(|parameter| parameter.name == name.text),
+            None => {
+                position += 1;
+                parameters.get(position - 1).or(swallows)
+            }
+        };
+        let Some(parameter) = parameter else {
+            cx.push(unknown_argument(call, argument, parameters));
+            good = false;
+            continue;
+        };
+        if let Type::List(of) = &parameter.kind
+            && argument.name.is_none()
+            && position >= parameters.len()
+            && !matches!(argument.value.kind, ExprKind::List(_))
+        {
+            match cx.eval(module, env, &argument.value) {
+                Some(Value::List(items)) => rest.extend(items),
+                Some(value) => match cx.insist(value, of, argument.value.span) {
+                    Some(value) => rest.push(value),
+                    None => good = false,
+                },
+                None => good = false,
+            }
+            bound.insert(parameter.name.clone(), Value::List(rest.clone()));
+            continue;
+        }
+        if bound.contains_key(&parameter.name) {
+            let span = argument.name.as_ref().map_or(argument.value.span, |name| name.span);
+            cx.push(Diagnostic::error(208, format!("`{}` is given twice", parameter.name), span, "again here"));
+            good = false;
+            continue;
+        }
+        match cx.argument(module, env, &argument.value, &parameter.kind) {
+            Some(value) => {
+                bound.insert(parameter.name.clone(), value);
+            }
+            None => {
+                good = false;
+                bound.insert(parameter.name.clone(), Value::Bool(false));
+            }
+        }
+    }
+    for parameter in parameters {
+        if bound.contains_key(&parameter.name) {
+            continue;
+        }
+        match &parameter.default {
+            Some(default) => {
+                bound.insert(parameter.name.clone(), default.clone());
+            }
+            None => {
+                cx.push(
+                    Diagnostic::error(208, format!("`{}` is missing", parameter.name), *name, "an argument is missing")
+                        .help(format!("add `{} = …`: {}", parameter.name, parameter.kind.with_article())),
+                );
+                good = false;
+            }
+        }
+    }
+    good.then_some(bound)
+}
+
+fn unknown_argument(call: &ast::Call, argument: &ast::Argument, parameters: &[Parameter]) -> Diagnostic {
+    let callee = &call.callee.head.text;
+    let names = || parameters.iter().map(|parameter| parameter.name.as_str());
+    match &argument.name {
+        Some(name) => {
+            let diagnostic = Diagnostic::error(
+                208,
+                format!("`{callee}` has no parameter `{}`", name.text),
+                name.span,
+                "unknown parameter",
+            );
+            match nearest(&name.text, names()) {
+                Some(near) => {
+                    diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe)
+                }
+                None => diagnostic.help(format!("it takes {}", listed(names()))),
+            }
+        }
+        None => {
+            Diagnostic::error(208, format!("`{callee}` takes fewer arguments"), argument.value.span, "one too many")
+                .help(format!("it takes {}", listed(names())))
+        }
+    }
+}
+
+impl Context<'_> {
+    /// An argument: a machine may be unknown in its own way, all else is an expression of that type.
+    fn argument(&self, module: usize, env: &Env, expr: &ast::Expr, want: &Type) -> Option<Value> {
+        match (want, &expr.kind) {
+            (Type::Machine, _) => self.machine_name(module, env, expr).map(Value::Machine),
+            (Type::List(of), ExprKind::List(items)) => {
+                let values: Vec<_> = items.iter().map(|item| self.argument(module, env, item, of)).collect();
+                values.into_iter().collect::<Option<Vec<_>>>().map(Value::List)
+            }
+            _ => self.expect(module, env, expr, want),
+        }
+    }
+}

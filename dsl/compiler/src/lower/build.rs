@@ -1,0 +1,319 @@
+//! Collects nodes and edges, and puts them into an order that is the same every time.
+
+use crate::model::StepModel;
+use muster_diagnostics::{Diagnostic, Span};
+use muster_runsheet::{
+    Action, Duration, Edge, EdgeKind, LeftOut, MachineName, Node, NodeKind, Otherwise, RetrySheet, SheetPhase,
+    StageName, StepId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Delay before the first repeat of a derived step; growing by [`RETRY_FACTOR`].
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+const RETRY_FACTOR: u32 = 2;
+
+/// The beginning and the end of some steps; empty when there are none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flow {
+    pub entries: Vec<StepId>,
+    pub exits: Vec<StepId>,
+}
+
+impl Flow {
+    pub(crate) fn one(id: StepId) -> Self {
+        Self { entries: vec![id.clone()], exits: vec![id] }
+    }
+    /// Side by side.
+    pub(crate) fn beside(mut self, other: Self) -> Self {
+        self.entries.extend(other.entries);
+        self.exits.extend(other.exits);
+        self
+    }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    nodes: BTreeMap<StepId, Node>,
+    edges: BTreeSet<(StepId, StepId)>,
+    left_out: Vec<LeftOut>,
+    hooks: BTreeSet<String>,
+    /// Where people wrote the step.
+    spans: BTreeMap<StepId, Span>,
+    /// Where each machine is started.
+    started: BTreeMap<MachineName, (StepId, Span)>,
+    diagnostics: Vec<Diagnostic>,
+    after_no_return: bool,
+}
+
+pub(crate) type Finished = (Vec<Node>, Vec<Edge>, Vec<LeftOut>, Vec<String>);
+
+fn timing(verb: &str) -> (Duration, u32) {
+    // The table of the standard library has a line for every verb; its own test holds that each is read.
+    let line = muster_stdlib::timing(verb);
+    let within = line.and_then(|line| line.within.parse().ok()).unwrap_or(Duration::from_mins(10));
+    (within, line.map_or(0, |line| line.retries))
+}
+
+/// The default limit of a verb.
+pub(crate) fn default_within(verb: &str) -> Duration {
+    timing(verb).0
+}
+
+fn kind_of(action: &Action) -> NodeKind {
+    match action {
+        Action::Barrier | Action::NoReturn => NodeKind::Barrier,
+        Action::Verify { .. } | Action::Lock { .. } | Action::Approve { .. } | Action::Manual { .. } => NodeKind::Gate,
+        Action::Check { probe: muster_runsheet::ProbeCall::Hook { .. }, .. } | Action::Run { .. } => NodeKind::Hook,
+        Action::Check { .. } | Action::AwaitLag { .. } | Action::AssertReplicating { .. } => NodeKind::Check,
+        Action::Wait { .. } => NodeKind::Timer,
+        Action::Notify { .. } | Action::Report => NodeKind::Note,
+        _ => NodeKind::Act,
+    }
+}
+
+fn locks_of(action: &Action) -> Vec<String> {
+    match action {
+        Action::Check { .. } => Vec::new(),
+        Action::Start { machine, site } => vec![format!("boots@{site}"), format!("machine:{machine}")],
+        other => other.machine().map(|machine| format!("machine:{machine}")).into_iter().collect(),
+    }
+}
+
+impl Builder {
+    /// A step that the table adds.
+    pub(crate) fn derived(&mut self, id: impl Into<String>, phase: SheetPhase, action: Action, rule: &str) -> StepId {
+        let id = StepId::new(id);
+        let (within, count) = timing(action.verb());
+        let retry = (count > 0).then_some(RetrySheet { count, delay: RETRY_DELAY, factor: RETRY_FACTOR });
+        let node = Node {
+            id: id.clone(),
+            kind: kind_of(&action),
+            phase,
+            stage: None,
+            locks: locks_of(&action),
+            made_by: format!("rule: {rule}"),
+            within,
+            usually: None,
+            retry,
+            otherwise: Otherwise::Pause,
+            after_no_return: self.after_no_return,
+            action,
+        };
+        self.nodes.insert(id.clone(), node);
+        id
+    }
+
+    /// A step that people wrote.
+    pub(crate) fn written(
+        &mut self,
+        id: String,
+        phase: SheetPhase,
+        stage: &str,
+        action: Action,
+        step: &StepModel,
+    ) -> StepId {
+        let id = StepId::new(id);
+        let (default, count) = timing(action.verb());
+        let default = match &action {
+            Action::Wait { duration } => Duration(default.0.saturating_add(duration.0)),
+            _ => default,
+        };
+        if let Some(first) = self.spans.get(&id) {
+            self.diagnostics.push(
+                Diagnostic::error(209, format!("two steps are called `{id}`"), step.span, "the second")
+                    .related(*first, "the first")
+                    .help("give one of them a name of its own: `… as name`"),
+            );
+        }
+        if step.otherwise == Otherwise::Undo && self.after_no_return {
+            self.diagnostics.push(
+                Diagnostic::error(
+                    606,
+                    "there is no undoing after the point of no return",
+                    step.otherwise_span.unwrap_or(step.span),
+                    "comes too late",
+                )
+                .note("in live operations the steps of a stage run behind it")
+                .help("write `else pause` or `else continue`, or let the step run only `when test`"),
+            );
+        }
+        let default_retry = (count > 0).then_some(RetrySheet { count, delay: RETRY_DELAY, factor: RETRY_FACTOR });
+        let node = Node {
+            id: id.clone(),
+            kind: kind_of(&action),
+            phase,
+            stage: Some(StageName::new(stage)),
+            locks: locks_of(&action),
+            made_by: step.made_by.clone(),
+            within: step.within.unwrap_or(default),
+            usually: step.usually,
+            retry: step.retry.or(default_retry),
+            otherwise: step.otherwise,
+            after_no_return: self.after_no_return,
+            action,
+        };
+        self.spans.insert(id.clone(), step.span);
+        self.nodes.insert(id.clone(), node);
+        id
+    }
+
+    /// Tries, for a while, and goes on whatever comes of it.
+    pub(crate) fn best_effort(&mut self, id: &StepId, budget: Duration) {
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.within = node.within.min(budget);
+            node.otherwise = Otherwise::Continue;
+            node.retry = None;
+        }
+    }
+    pub(crate) fn in_stage(&mut self, id: &StepId, stage: &str) {
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.stage = Some(StageName::new(stage));
+        }
+    }
+
+    pub(crate) fn edge(&mut self, from: &StepId, to: &StepId) {
+        self.edges.insert((from.clone(), to.clone()));
+    }
+    pub(crate) fn join(&mut self, from: &[StepId], to: &[StepId]) {
+        for from in from {
+            for to in to {
+                self.edge(from, to);
+            }
+        }
+    }
+    /// One behind the other.
+    pub(crate) fn then(&mut self, first: Flow, second: Flow) -> Flow {
+        if first.is_empty() {
+            return second;
+        }
+        if second.is_empty() {
+            return first;
+        }
+        self.join(&first.exits, &second.entries);
+        Flow { entries: first.entries, exits: second.exits }
+    }
+    /// Each behind the one before.
+    pub(crate) fn chain(&mut self, ids: Vec<StepId>) -> Flow {
+        ids.into_iter().fold(Flow::default(), |flow, id| self.then(flow, Flow::one(id)))
+    }
+
+    pub(crate) fn pass_no_return(&mut self) {
+        self.after_no_return = true;
+    }
+    pub(crate) fn leave_out(&mut self, step: String, why: String) {
+        self.left_out.push(LeftOut { step: StepId::new(step), why });
+    }
+    pub(crate) fn use_hook(&mut self, name: &str) {
+        self.hooks.insert(name.to_owned());
+    }
+    pub(crate) fn diagnose(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+    pub(crate) fn action(&self, id: &StepId) -> Option<&Action> {
+        self.nodes.get(id).map(|node| &node.action)
+    }
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &StepId> {
+        self.nodes.keys()
+    }
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.nodes.contains_key(id)
+    }
+
+    /// Remembers a start; a second one is an E0310.
+    pub(crate) fn start(&mut self, machine: &MachineName, id: &StepId, span: Span) {
+        if let Some((_, first)) = self.started.get(machine) {
+            self.diagnostics.push(
+                Diagnostic::error(310, format!("`{machine}` is started twice"), span, "again here")
+                    .related(*first, "first here")
+                    .help("start it once; where the place differs, say when: `when test`"),
+            );
+            return;
+        }
+        self.started.insert(machine.clone(), (id.clone(), span));
+    }
+
+    /// A check of a machine needs its start somewhere before it: E0311.
+    pub(crate) fn check_order(&mut self) {
+        let mut before: BTreeMap<&StepId, Vec<&StepId>> = BTreeMap::new();
+        for (from, to) in &self.edges {
+            before.entry(to).or_default().push(from);
+        }
+        let mut wrong = Vec::new();
+        for node in self.nodes.values().filter(|node| node.phase == SheetPhase::Rise) {
+            let (Action::Check { machine, .. }, Some(span)) = (&node.action, self.spans.get(&node.id)) else {
+                continue;
+            };
+            let start = self.started.get(machine);
+            let mut seen: BTreeSet<&StepId> = BTreeSet::new();
+            let mut waiting = vec![&node.id];
+            while let Some(id) = waiting.pop() {
+                for from in before.get(id).into_iter().flatten() {
+                    if seen.insert(from) {
+                        waiting.push(from);
+                    }
+                }
+            }
+            if start.is_some_and(|(id, _)| seen.contains(id)) {
+                continue;
+            }
+            let mut diagnostic = Diagnostic::error(
+                311,
+                format!("`{machine}` is checked before it is started"),
+                *span,
+                "not running yet",
+            );
+            diagnostic = match start {
+                Some((_, start)) => diagnostic.related(*start, "started here").help("put the check behind the start"),
+                None => diagnostic.help("no stage before this one starts it: add `after`, or start it here"),
+            };
+            wrong.push(diagnostic);
+        }
+        self.diagnostics.extend(wrong);
+    }
+
+    /// Levels by the longest way to a step; by id within a level.
+    pub(crate) fn finish(self) -> Result<Finished, Vec<Diagnostic>> {
+        if self.diagnostics.iter().any(Diagnostic::is_error) {
+            return Err(self.diagnostics);
+        }
+        let mut incoming: BTreeMap<&StepId, usize> = self.nodes.keys().map(|id| (id, 0)).collect();
+        let mut outgoing: BTreeMap<&StepId, Vec<&StepId>> = BTreeMap::new();
+        for (from, to) in &self.edges {
+            *incoming.entry(to).or_default() += 1;
+            outgoing.entry(from).or_default().push(to);
+        }
+        let mut ready: Vec<&StepId> = incoming.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
+        let mut order: Vec<StepId> = Vec::new();
+        while !ready.is_empty() {
+            let mut next = Vec::new();
+            for id in ready {
+                order.push(id.clone());
+                for to in outgoing.get(id).into_iter().flatten() {
+                    if let Some(count) = incoming.get_mut(to) {
+                        *count -= 1;
+                        if *count == 0 {
+                            next.push(*to);
+                        }
+                    }
+                }
+            }
+            next.sort();
+            ready = next;
+        }
+        let kind = |from: &StepId| match self.nodes.get(from).map(|node| node.otherwise) {
+            Some(Otherwise::Continue) => EdgeKind::Ends,
+            _ => EdgeKind::Needs,
+        };
+        let edges =
+            self.edges.iter().map(|(from, to)| Edge { from: from.clone(), to: to.clone(), kind: kind(from) }).collect();
+        let mut nodes = self.nodes;
+        let nodes: Vec<Node> = order.iter().filter_map(|id| nodes.remove(id)).collect();
+        let mut left_out = self.left_out;
+        left_out.sort_by(|a, b| a.step.cmp(&b.step));
+        left_out.dedup();
+        Ok((nodes, edges, left_out, self.hooks.into_iter().collect()))
+    }
+}

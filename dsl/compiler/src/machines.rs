@@ -1,0 +1,496 @@
+//! Machines, from the inventory and from the text, and the groups they are in.
+
+use crate::context::Context;
+use crate::facts::{Facts, Shape, word};
+use crate::names::Kind;
+use crate::suggest::nearest;
+use crate::value::{Env, Type, Value};
+use muster_diagnostics::{Applicability, Diagnostic, Span};
+use muster_runsheet::{DiskFacts, MachineFacts, NicShape, Power, SiteName};
+use muster_syntax::ast::{self, ExprKind, Item};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+const MACHINE: Shape = Shape {
+    what: "a machine",
+    known: &["disks", "network", "ip", "mac", "cpus", "memory"],
+    required: &["disks", "network"],
+    conditional: &[],
+};
+const GROUP: Shape =
+    Shape { what: "a group", known: &["policy", "machines", "together"], required: &["machines"], conditional: &[] };
+
+/// What a machine declared in the text has when the text does not say.
+const CPUS_DEFAULT: u64 = 1;
+const MEMORY_DEFAULT_BYTES: u64 = 1 << 30;
+
+/// A machine, wherever it has been seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MachineEntry {
+    pub at: BTreeMap<SiteName, MachineFacts>,
+    /// `machine … at …` in the text.
+    pub declared: Option<(SiteName, Span)>,
+}
+
+impl MachineEntry {
+    /// Where it is at home when no plan says so.
+    pub(crate) fn first_site(&self) -> Option<&SiteName> {
+        self.declared.as_ref().map(|(site, _)| site).or_else(|| self.at.keys().next())
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct GroupModel {
+    pub name: String,
+    /// `None` is `policy = none`, or a policy that could not be read (`broken`).
+    pub policy: Option<String>,
+    pub machines: Vec<(String, Span)>,
+    pub together: bool,
+    pub span: Span,
+    pub broken: bool,
+}
+
+pub(crate) fn resolve_machines(cx: &mut Context<'_>) {
+    let mut machines: BTreeMap<String, MachineEntry> = BTreeMap::new();
+    if let Some(inventory) = &cx.inventory {
+        for (site, found) in &inventory.sites {
+            for facts in &found.machines {
+                let entry = machines.entry(facts.name.as_str().to_owned()).or_default();
+                entry.at.insert(site.clone(), facts.clone());
+            }
+        }
+    }
+    for module in 0..cx.modules.len() {
+        for item in &cx.modules[module].ast.items {
+            match item {
+                Item::Machine(machine) => declare(cx, module, machine, &mut machines),
+                Item::Place(place) => check_place(cx, module, place),
+                _ => {}
+            }
+        }
+    }
+    cx.machines = machines;
+}
+
+/// The providers of this muster need to be told nothing about a place.
+fn check_place(cx: &Context<'_>, module: usize, place: &ast::Place) {
+    let Some(_) = cx.named(module, &place.site, Kind::Site) else { return };
+    let Some(site) = cx.sites.get(&place.site.text).filter(|site| !site.broken) else { return };
+    for fact in &place.facts {
+        cx.push(
+            Diagnostic::error(
+                105,
+                format!("provider `{}` has no fact `{}` for a place", site.sheet.provider, fact.name.text),
+                fact.name.span,
+                "unknown fact",
+            )
+            .help("a machine becomes there what it is at home: remove the line"),
+        );
+    }
+}
+
+fn declare(cx: &Context<'_>, module: usize, machine: &ast::Machine, all: &mut BTreeMap<String, MachineEntry>) {
+    let name = &machine.name;
+    let facts = Facts::read(cx, &MACHINE, name.span, &machine.facts);
+    if cx.named(module, &machine.site, Kind::Site).is_none() {
+        all.entry(name.text.clone()).or_default();
+        return;
+    }
+    let site = SiteName::new(machine.site.text.as_str());
+    let read = read_machine(cx, module, machine, &facts);
+    let entry = all.entry(name.text.clone()).or_default();
+    if entry.declared.is_some() {
+        return; // The second declaration is an E0202.
+    }
+    entry.declared = Some((site.clone(), name.span));
+    match (entry.at.get(&site), read) {
+        (Some(found), Some(written)) => agree(cx, machine, &facts, found, &written),
+        (None, Some(written)) => {
+            if let Some(other) = entry.at.keys().next() {
+                cx.push(
+                    Diagnostic::error(
+                        302,
+                        format!("`{}` is not at `{site}`", name.text),
+                        machine.site.span,
+                        "here by the text",
+                    )
+                    .note(format!("the inventory found it at `{other}`"))
+                    .help("correct the text, or pull the inventory again: `muster inventory pull`"),
+                );
+            }
+            entry.at.insert(site, written);
+        }
+        (_, None) => {}
+    }
+}
+
+fn read_machine(cx: &Context<'_>, module: usize, machine: &ast::Machine, facts: &Facts<'_>) -> Option<MachineFacts> {
+    let env = Env::new();
+    let number = |word: &str, want: &Type| match facts.expr(cx, word) {
+        None => Some(None),
+        Some(expr) => match cx.expect(module, &env, expr, want)? {
+            Value::Int(value) => Some(Some(value)),
+            Value::Size(size) => Some(Some(size.0)),
+            _ => None,
+        },
+    };
+    let cpus = number("cpus", &Type::Int);
+    let memory = number("memory", &Type::Size);
+    let disks = facts.expr(cx, "disks").and_then(|expr| read_disks(cx, module, expr));
+    let nic = read_nic(cx, module, machine, facts);
+    Some(MachineFacts {
+        name: machine.name.text.as_str().into(),
+        cpus: u32::try_from(cpus?.unwrap_or(CPUS_DEFAULT)).unwrap_or(u32::MAX),
+        memory_bytes: memory?.unwrap_or(MEMORY_DEFAULT_BYTES),
+        disks: disks?,
+        nics: vec![nic?],
+        power: Power::On,
+        guest_agent: false,
+        churn_bytes_per_second: 0,
+    })
+}
+
+/// `["os", "data"]`, or with sizes `[disk("os", 10GiB)]`.
+fn read_disks(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Option<Vec<DiskFacts>> {
+    let env = Env::new();
+    let ExprKind::List(items) = &expr.kind else {
+        return cx.report(
+            Diagnostic::error(211, "`disks` is a list", expr.span, "not a list").help("write `[\"os\", \"data\"]`"),
+        );
+    };
+    let mut disks: Vec<DiskFacts> = Vec::new();
+    for item in items {
+        let (name, size_bytes) = match &item.kind {
+            ExprKind::Call(call) if call.callee.head.text == "disk" && call.arguments.len() == 2 => {
+                let name = cx.text(module, &env, &call.arguments[0].value);
+                match (name, cx.expect(module, &env, &call.arguments[1].value, &Type::Size)) {
+                    (Some(name), Some(Value::Size(size))) => (name, size.0),
+                    _ => return None,
+                }
+            }
+            _ => (cx.text(module, &env, item)?, 0),
+        };
+        if disks.iter().any(|disk| disk.name.as_str() == name) {
+            return cx.report(Diagnostic::error(104, format!("disk `{name}` is given twice"), item.span, "again here"));
+        }
+        disks.push(DiskFacts { name: name.into(), size_bytes });
+    }
+    Some(disks)
+}
+
+fn read_nic(cx: &Context<'_>, module: usize, machine: &ast::Machine, facts: &Facts<'_>) -> Option<NicShape> {
+    let ip = match facts.expr(cx, "ip") {
+        Some(expr) => Some((cx.ip(module, expr)?, expr.span)),
+        None => None,
+    };
+    let mac = match facts.expr(cx, "mac") {
+        Some(expr) => match cx.expect(module, &Env::new(), expr, &Type::Mac)? {
+            Value::Mac(mac) => mac,
+            _ => return None,
+        },
+        None => derived_mac(&machine.name.text),
+    };
+    let expr = facts.expr(cx, "network")?;
+    let Some(network) = word(expr) else {
+        return cx.report(Diagnostic::error(211, "`network` names a network of the site", expr.span, "not a name"));
+    };
+    let site = cx.sites.get(&machine.site.text)?;
+    let Some((cidr, span)) = site.networks.get(network) else {
+        if site.broken {
+            return None;
+        }
+        let diagnostic = Diagnostic::error(
+            201,
+            format!("site `{}` has no network `{network}`", machine.site.text),
+            expr.span,
+            "unknown network",
+        )
+        .related(site.span, "the site");
+        return cx.report(match nearest(network, site.networks.keys().map(String::as_str)) {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(expr.span, near, Applicability::Maybe),
+            None => diagnostic,
+        });
+    };
+    if let Some((ip, ip_span)) = ip.filter(|(ip, _)| !cidr.contains(*ip) || cidr.is_reserved(*ip)) {
+        return cx.report(
+            Diagnostic::error(
+                507,
+                format!("{ip} cannot be a machine's address in `{network}`"),
+                ip_span,
+                "wrong address",
+            )
+            .related(*span, format!("this network is {cidr}"))
+            .note("the first address is the network, the second its gateway, the last its broadcast"),
+        );
+    }
+    Some(NicShape { network: network.into(), mac, ip: ip.map(|(ip, _)| ip) })
+}
+
+/// The same address for the same name, in the range that hypervisors use for themselves.
+fn derived_mac(name: &str) -> String {
+    let hash = blake3::hash(name.as_bytes());
+    let bytes = hash.as_bytes();
+    format!("52:54:00:{:02x}:{:02x}:{:02x}", bytes[0], bytes[1], bytes[2])
+}
+
+/// What the text says must be what was found: E0302 at the line that differs.
+fn agree(cx: &Context<'_>, machine: &ast::Machine, facts: &Facts<'_>, found: &MachineFacts, written: &MachineFacts) {
+    let names = |disks: &[DiskFacts]| disks.iter().map(|disk| disk.name.to_string()).collect::<Vec<_>>().join(", ");
+    let (nic, other) = (written.nics.first(), found.nics.first());
+    let ip = |nic: Option<&NicShape>| nic.and_then(|nic| nic.ip).map_or("none".to_owned(), |ip: IpAddr| ip.to_string());
+    let pairs = [
+        ("disks", names(&written.disks), names(&found.disks)),
+        (
+            "network",
+            nic.map_or_else(String::new, |nic| nic.network.to_string()),
+            other.map_or_else(String::new, |nic| nic.network.to_string()),
+        ),
+        ("ip", ip(nic), ip(other)),
+        (
+            "mac",
+            nic.map_or_else(String::new, |nic| nic.mac.clone()),
+            other.map_or_else(String::new, |nic| nic.mac.clone()),
+        ),
+        ("cpus", written.cpus.to_string(), found.cpus.to_string()),
+        ("memory", written.memory_bytes.to_string(), found.memory_bytes.to_string()),
+    ];
+    for (word, text, inventory) in pairs {
+        let Some(fact) = facts.get(word).filter(|_| text != inventory) else { continue };
+        cx.push(
+            Diagnostic::error(
+                302,
+                format!("the text and the inventory disagree about `{}`", machine.name.text),
+                fact.span,
+                format!("`{word}` is {text} here"),
+            )
+            .note(format!("the inventory found {inventory}"))
+            .help("correct the text, or pull the inventory again: `muster inventory pull`"),
+        );
+    }
+}
+
+pub(crate) fn resolve_groups(cx: &mut Context<'_>) {
+    let mut groups: BTreeMap<String, GroupModel> = BTreeMap::new();
+    for module in 0..cx.modules.len() {
+        for item in &cx.modules[module].ast.items {
+            let Item::Group(block) = item else { continue };
+            let model = resolve_group(cx, module, block);
+            groups.entry(block.name.text.clone()).or_insert(model);
+        }
+    }
+    let mut owner: BTreeMap<&str, (&str, Span)> = BTreeMap::new();
+    for group in groups.values() {
+        for (machine, span) in &group.machines {
+            if let Some((first, first_span)) = owner.get(machine.as_str()) {
+                cx.push(
+                    Diagnostic::error(
+                        305,
+                        format!("`{machine}` is in two groups"),
+                        *span,
+                        format!("in `{}` here", group.name),
+                    )
+                    .related(*first_span, format!("in `{first}` here"))
+                    .help("a machine has one group: its policy and its recovery points come from there"),
+                );
+            } else {
+                owner.insert(machine, (&group.name, *span));
+            }
+        }
+    }
+    cx.groups = groups;
+}
+
+fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupModel {
+    let before = cx.errors();
+    let (base_module, base) = base_of(cx, module, block, Kind::Group).unwrap_or((module, &[]));
+    let shape = if base.is_empty() { &GROUP } else { &Shape { required: &[], ..GROUP } };
+    let facts = Facts::read(cx, shape, block.name.span, &block.facts);
+    let base_facts: Vec<&ast::Fact> = base.iter().filter(|fact| facts.get(&fact.name.text).is_none()).collect();
+    let lookup = |word: &str| {
+        let own = facts.get(word).map(|fact| (module, fact));
+        own.or_else(|| base_facts.iter().find(|fact| fact.name.text == word).map(|fact| (base_module, *fact)))
+    };
+    let plain = |word: &str| {
+        let (module, fact) = lookup(word)?;
+        Some((module, crate::facts::plain(cx, fact)?))
+    };
+    let policy = match plain("policy") {
+        Some((_, expr)) if word(expr) == Some("none") => None,
+        Some((module, expr)) => match cx.expect(module, &Env::new(), expr, &Type::Named(Kind::Policy)) {
+            Some(Value::Named(_, name)) => Some(name),
+            _ => None,
+        },
+        None => {
+            if lookup("policy").is_none() {
+                cx.push(
+                    Diagnostic::error(
+                        304,
+                        format!("group `{}` has no policy", block.name.text),
+                        block.name.span,
+                        "no `policy`",
+                    )
+                    .note("what is not replicated is decided, not forgotten")
+                    .help("add `policy = …`, or write `policy = none` if its machines are rebuilt"),
+                );
+            }
+            None
+        }
+    };
+    let machines = plain("machines").map(|(module, expr)| members(cx, module, expr)).unwrap_or_default();
+    let together = plain("together")
+        .and_then(|(module, expr)| cx.expect(module, &Env::new(), expr, &Type::Bool))
+        .is_some_and(|value| value == Value::Bool(true));
+    GroupModel {
+        name: block.name.text.clone(),
+        policy,
+        machines,
+        together,
+        span: block.name.span,
+        broken: cx.errors() > before,
+    }
+}
+
+/// The facts of the block that this one is `like`; one level deep.
+pub(crate) fn base_of<'a>(
+    cx: &'a Context<'_>,
+    module: usize,
+    block: &ast::Block,
+    kind: Kind,
+) -> Option<(usize, &'a [ast::Fact])> {
+    let like = block.like.as_ref()?;
+    let symbol = cx.named(module, like, kind)?;
+    let (Item::Policy(base) | Item::Group(base)) = &cx.modules[symbol.module].ast.items[symbol.index] else {
+        return None;
+    };
+    if let Some(deeper) = &base.like {
+        return cx.report(
+            Diagnostic::error(
+                203,
+                format!("`{}` is itself like `{}`", like.text, deeper.text),
+                like.span,
+                "a copy of a copy",
+            )
+            .help("`like` goes one level deep: name the original"),
+        );
+    }
+    Some((symbol.module, &base.facts))
+}
+
+fn members(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Vec<(String, Span)> {
+    let ExprKind::List(items) = &expr.kind else {
+        match cx.expect(module, &Env::new(), expr, &Type::List(Box::new(Type::Machine))) {
+            Some(Value::List(values)) => {
+                let name = |value| if let Value::Machine(name) = value { Some((name, expr.span)) } else { None };
+                return values.into_iter().filter_map(name).collect();
+            }
+            _ => return Vec::new(),
+        }
+    };
+    let mut members: Vec<(String, Span)> = Vec::new();
+    for item in items {
+        let Some(name) = cx.machine_name(module, &Env::new(), item) else { continue };
+        if let Some((_, first)) = members.iter().find(|(known, _)| *known == name) {
+            cx.push(
+                Diagnostic::error(104, format!("`{name}` is listed twice"), item.span, "again here")
+                    .related(*first, "first here"),
+            );
+            continue;
+        }
+        members.push((name, item.span));
+    }
+    members
+}
+
+impl Context<'_> {
+    /// A machine by name; an unknown one is an E0301 with the closest in the inventory.
+    pub(crate) fn machine_name(&self, module: usize, env: &Env, expr: &ast::Expr) -> Option<String> {
+        if let ExprKind::Ref(reference) = &expr.kind
+            && let Some(known) = self.machine_ref(module, env, reference)
+        {
+            return known;
+        }
+        match self.expect(module, env, expr, &Type::Machine)? {
+            Value::Machine(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// `Some(None)` when the word is unknown and that has been said.
+    fn machine_ref(&self, module: usize, env: &Env, reference: &ast::Ref) -> Option<Option<String>> {
+        let name = &reference.head;
+        let plain = reference.path.is_empty() && !env.contains_key(&name.text);
+        if !plain || self.lookup(module, &name.text).is_some() || self.is_poisoned(module, &name.text) {
+            return None;
+        }
+        if self.machines.contains_key(&name.text) {
+            return Some(Some(name.text.clone()));
+        }
+        let mut diagnostic =
+            Diagnostic::error(301, format!("there is no machine `{}`", name.text), name.span, "unknown machine");
+        if let Some(near) = nearest(&name.text, self.machines.keys().map(String::as_str)) {
+            diagnostic = diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe);
+        } else if self.inventory.is_none() {
+            diagnostic = diagnostic
+                .note("there is no `inventory.json` beside the plans")
+                .help("pull it: `muster inventory pull`, or declare the machine in the text");
+        } else {
+            diagnostic = diagnostic.help("pull the inventory again, or declare the machine in the text");
+        }
+        Some(self.report(diagnostic))
+    }
+
+    /// The machines a list of references names, in order.
+    pub(crate) fn machine_refs(
+        &self,
+        module: usize,
+        env: &Env,
+        references: &[ast::Ref],
+    ) -> Option<Vec<(String, Span)>> {
+        let mut all = Some(Vec::new());
+        for reference in references {
+            let found = self.machines_of_ref(module, env, reference);
+            match (&mut all, found) {
+                (Some(all), Some(found)) => all.extend(found),
+                _ => all = None,
+            }
+        }
+        all
+    }
+
+    fn machines_of_ref(&self, module: usize, env: &Env, reference: &ast::Ref) -> Option<Vec<(String, Span)>> {
+        if let Some(known) = self.machine_ref(module, env, reference) {
+            return known.map(|name| vec![(name, reference.span)]);
+        }
+        let expr = ast::Expr { kind: ExprKind::Ref(reference.clone()), span: reference.span };
+        match self.eval(module, env, &expr)? {
+            Value::Machine(name) => Some(vec![(name, reference.span)]),
+            Value::List(items) => {
+                let value = self.insist(Value::List(items), &Type::List(Box::new(Type::Machine)), reference.span)?;
+                let Value::List(items) = value else { return None };
+                let name = |value| if let Value::Machine(name) = value { Some((name, reference.span)) } else { None };
+                Some(items.into_iter().filter_map(name).collect())
+            }
+            other => self.insist(other, &Type::Machine, reference.span).and(None),
+        }
+    }
+
+    pub(crate) fn group_machines(&self, group: &str) -> Option<Value> {
+        let group = self.groups.get(group)?;
+        let machines = group.machines.iter().map(|(name, _)| Value::Machine(name.clone())).collect();
+        (!group.broken).then_some(Value::List(machines))
+    }
+
+    /// `m.ip`: the first address of the machine at home.
+    pub(crate) fn home_ip(&self, machine: &str, span: Span) -> Option<Value> {
+        let entry = self.machines.get(machine)?;
+        let facts =
+            entry.declared.as_ref().and_then(|(site, _)| entry.at.get(site)).or_else(|| entry.at.values().next());
+        match facts?.nics.iter().find_map(|nic| nic.ip) {
+            Some(ip) => Some(Value::Ip(ip)),
+            None => self.report(
+                Diagnostic::error(705, format!("`{machine}` has no known address"), span, "not known")
+                    .help("the inventory has none: pull it again while the machine is on, or declare `ip = …`"),
+            ),
+        }
+    }
+}
