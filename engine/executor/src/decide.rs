@@ -171,8 +171,7 @@ impl Plan<'_> {
     }
 
     fn attempt(&mut self, at: usize, node: &NodeState, deadline: Timestamp, limit: Timestamp, look: Look) {
-        // What runs already, or did when the engine died, holds its locks in `held`.
-        if node.stand != Stand::Running && !self.locks.take(self.chart.node(at)) {
+        if !holds_locks(node) && !self.locks.take(self.chart.node(at)) {
             return;
         }
         let key = effect_key(&self.state.run, &node.id, node.redo);
@@ -342,7 +341,13 @@ fn close(state: &RunState, status: RunStatus, now: Timestamp) -> Event {
     Event::RunClosed { status, took_millis, degraded: state.degraded(), losses: state.losses() }
 }
 
-/// Semaphores. A step holds its locks while an attempt of it runs, not while it waits for a retry or a person.
+/// A step keeps its locks from its first attempt on, over retries and crashes: waiting for others in between would use up
+/// its limit. While it waits for a person it holds none.
+fn holds_locks(node: &NodeState) -> bool {
+    matches!(node.stand, Stand::Running | Stand::Retrying)
+}
+
+/// Semaphores.
 struct Locks {
     held: BTreeMap<String, usize>,
     running: usize,
@@ -352,7 +357,7 @@ impl Locks {
     fn held(chart: &Chart, state: &RunState) -> Self {
         let mut locks = Self { held: BTreeMap::new(), running: 0 };
         for (at, node) in state.nodes().enumerate() {
-            if node.stand == Stand::Running {
+            if holds_locks(node) {
                 locks.add(chart.node(at));
             }
         }
