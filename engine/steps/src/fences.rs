@@ -65,8 +65,10 @@ impl Steps {
         for machine in machines {
             let name = InstanceName::live(machine);
             if instances.iter().any(|state| state.instance == name && state.power == Power::On) {
-                return Err(Failure::refused(format!("site `{site}` has fenced machine `{machine}`, but it is still on"))
-                    .help("cut its power by hand, then decide `retry`"));
+                return Err(Failure::refused(format!(
+                    "site `{site}` has fenced machine `{machine}`, but it is still on"
+                ))
+                .help("cut its power by hand, then decide `retry`"));
             }
         }
         Ok(())

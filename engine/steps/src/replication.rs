@@ -94,8 +94,7 @@ impl Steps {
         let wanted = muster_runsheet::Duration::from(at_most);
         loop {
             let lag = self.recovery.lag(group).await?;
-            let shown =
-                lag.map(|lag| muster_runsheet::Duration(u64::from(lag.subsec_millis() > 0) + lag.as_secs() * 1_000));
+            let shown = lag.map(|lag| muster_runsheet::Duration(lag.as_secs() * 1_000));
             if let (Some(lag), Some(shown)) = (lag, shown)
                 && lag <= at_most
             {
