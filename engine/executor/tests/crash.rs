@@ -1,5 +1,6 @@
 //! The engine dies before and after every record and every effect; another one takes the run up. The end is the same,
 //! and nothing was done twice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // also in the helpers of tests
 
 mod common;
 
@@ -93,13 +94,13 @@ fn cases() -> Vec<Case> {
 
 async fn undisturbed(case: &Case) -> (Bench, RunEnd) {
     let mut bench = Bench::new(&case.sheet, &case.behaviour, &case.people).await;
-    let end = bench.to_the_end().await;
+    let end = bench.drive_out().await;
     assert!(!matches!(end, RunEnd::Paused { .. }), "{}: {end:?}", case.name);
     (bench, end)
 }
 
 async fn compare(case: &Case, what: &str, bench: &mut Bench, calm: &(Bench, RunEnd)) {
-    let end = bench.to_the_end().await;
+    let end = bench.drive_out().await;
     let context = format!("{}, {what}", case.name);
     assert_eq!(end, calm.1, "{context}");
     assert_eq!(bench.stands().await, calm.0.stands().await, "{context}");
@@ -165,7 +166,7 @@ async fn a_fenced_engine_does_nothing_more() {
     let chain = sheet(vec![act("a"), act("b"), act("c"), act("d")], "a>b b>c c>d");
     let calm = {
         let mut bench = Bench::new(&chain, &[], &[]).await;
-        bench.to_the_end().await;
+        bench.drive_out().await;
         bench.world.boundaries()
     };
     // The last effect has its own end in the same moment: there is nothing after it to be fenced from.
@@ -190,7 +191,7 @@ async fn a_fenced_engine_does_nothing_more() {
         tokio::time::sleep(std::time::Duration::from_secs(600)).await;
         assert_eq!(bench.world.boundaries(), before, "an effect after fencing");
         bench.store = newer;
-        assert_eq!(bench.to_the_end().await, RunEnd::Done { degraded: vec![] });
+        assert_eq!(bench.drive_out().await, RunEnd::Done { degraded: vec![] });
         assert!(bench.world.effects().values().all(|times| *times == 1));
     }
 }

@@ -1,4 +1,5 @@
 //! Small random runsheets with random behaviour, against an interpreter that does one step after the other.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // also in the helpers of tests
 
 mod common;
 
@@ -51,7 +52,9 @@ fn shape(undo: bool) -> impl Strategy<Value = Shape> {
     )
 }
 
-fn built(shapes: &[Shape]) -> (Runsheet, Vec<(String, Behaviour)>, Vec<(String, Say)>) {
+type Built = (Runsheet, Vec<(String, Behaviour)>, Vec<(String, Say)>);
+
+fn built(shapes: &[Shape]) -> Built {
     let mut edges = String::new();
     let (mut nodes, mut behaviour, mut people) = (Vec::new(), Vec::new(), Vec::new());
     for (at, shape) in shapes.iter().enumerate() {
@@ -120,7 +123,7 @@ fn check(shapes: Vec<Shape>) {
         let behaviour: Vec<_> = behaviour.iter().map(|(id, how)| (id.as_str(), *how)).collect();
         let people: Vec<_> = people.iter().map(|(id, say)| (id.as_str(), say.clone())).collect();
         let mut bench = Bench::new(&sheet, &behaviour, &people).await;
-        let end = bench.to_the_end().await;
+        let end = bench.drive_out().await;
         assert!(bench.world.most_running("machine:one") <= 1, "one lock, one holder");
         match reference(&sheet, &shapes) {
             Some(expected) => {

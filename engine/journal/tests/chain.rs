@@ -1,4 +1,5 @@
 //! Runs in a store: legal transitions, and a chain in which every change is found.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // also in the helpers of tests
 
 use bytes::Bytes;
 use muster_journal::*;

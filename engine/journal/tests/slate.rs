@@ -1,4 +1,5 @@
 //! The durable store on a real folder: reopening, fencing, leases, damage.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // also in the helpers of tests
 
 use async_trait::async_trait;
 use muster_journal::*;

@@ -409,7 +409,7 @@ impl Bench {
         })
     }
     /// Drives, with people answering, and a new engine after every death, until nothing moves any more.
-    pub async fn to_the_end(&mut self) -> RunEnd {
+    pub async fn drive_out(&mut self) -> RunEnd {
         for _ in 0..100 {
             let dead = match self.drive().await {
                 Ok(RunEnd::Paused { waiting }) => match self.word(&waiting) {
