@@ -127,7 +127,7 @@ impl Steps {
     }
 
     pub(crate) async fn undo_lock(&self, cx: StepContext<'_>, machines: &[MachineName], drill: bool) -> Result<()> {
-        let batch = self.locks_of(machines, &[drill], &[cx.run.clone()]).await?;
+        let batch = self.locks_of(machines, &[drill], std::slice::from_ref(cx.run)).await?;
         if !batch.is_empty() {
             self.store.write(batch).await?;
         }
