@@ -82,13 +82,14 @@ impl Shared {
         let mut disks = Vec::new();
         let mut held: Duration = Duration::ZERO;
         let begun = self.clock.now();
-        let mut holds = Vec::new();
-        // Without a hold each machine is a cut of its own: held, cut and released one after another.
+        // Without a hold each machine is a cut of its own, and its neighbours write on meanwhile.
         let windows: Vec<&[Member]> = if order.hold { vec![members] } else { members.chunks(1).collect() };
-        for window in windows {
-            holds.clear();
+        for (index, window) in windows.into_iter().enumerate() {
+            if index > 0 {
+                self.clock.sleep(transaction).await;
+            }
             let hold_begun = self.clock.now();
-            holds = hold(window).await;
+            let holds = hold(window).await;
             let mut frozen = Frozen(Vec::new());
             if order.consistency == Consistency::App {
                 self.freeze(window, &mut frozen, &mut consistency, &mut notes)?;
@@ -96,18 +97,12 @@ impl Shared {
             for member in window {
                 disks.extend(self.cut_machine(order, member)?);
                 self.clock.sleep(transaction).await;
-                if self.clock.now().since(hold_begun) > order.hold_limit {
-                    return Err(Failure::timeout(format!(
-                        "the cut `{}` held its machines longer than {} ms and was given up",
-                        order.barrier,
-                        order.hold_limit.as_millis()
-                    )));
-                }
+                self.check_hold(order, hold_begun)?;
             }
             frozen.thaw()?;
             held = held.max(self.clock.now().since(hold_begun));
+            drop(holds);
         }
-        drop(holds);
         let took = self.clock.now().since(begun);
         Ok(CutReport {
             barrier: order.barrier.clone(),
@@ -118,6 +113,17 @@ impl Shared {
             disks,
             notes,
         })
+    }
+
+    fn check_hold(&self, order: &CutOrder, begun: Timestamp) -> Result<()> {
+        if self.clock.now().since(begun) <= order.hold_limit {
+            return Ok(());
+        }
+        Err(Failure::timeout(format!(
+            "the cut `{}` held its machines longer than {} ms and was given up",
+            order.barrier,
+            order.hold_limit.as_millis()
+        )))
     }
 
     fn freeze(

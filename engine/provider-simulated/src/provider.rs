@@ -273,7 +273,8 @@ impl SimulatedProvider {
             }
             None => self.shared.make_disk(&mut state, instance, name, size_bytes)?,
         };
-        disk.forget_base("the disk was written by a landing");
+        // Whatever was cut here is about to be overwritten; a cut left open by a lost engine goes with it.
+        disk.lose("the disk was written by a landing");
         self.shared.remove_tracks(&state, instance)?;
         drop(state);
         self.shared.effect(CallClass::OpenDisk, format!("{instance}/{name}"), None, !there);

@@ -129,3 +129,152 @@ pub fn describe(points: &[Point]) -> String {
         .collect();
     format!("there are {} points from {} to {}: {}", points.len(), oldest.0, newest.0, kinds.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::PointSummary;
+    use proptest::prelude::*;
+
+    fn point(id: u64, at: u64) -> Point {
+        let summary = PointSummary {
+            id: PointId::new(format!("{id:04}")),
+            group: GroupName::new("g"),
+            at: Timestamp(at),
+            kind: PointKind::Crash,
+            machines: Vec::new(),
+        };
+        Point { summary, barriers: Vec::new(), key: None, disks: Vec::new() }
+    }
+
+    fn lineage(index: usize, parent: Option<(usize, u64)>) -> Lineage {
+        Lineage {
+            id: LineageId::new(format!("l{index}")),
+            group: GroupName::new("g"),
+            machine: MachineName::new("m"),
+            disk: DiskName::new("d"),
+            parent: parent.map(|(of, seq)| Tip { lineage: LineageId::new(format!("l{of}")), seq }),
+            created: Timestamp(0),
+        }
+    }
+
+    /// A history as it happens: write a block and commit, or go back to an earlier state and fork from it.
+    #[derive(Clone, Debug)]
+    enum Move {
+        Write { block: usize, value: u32 },
+        Fork { to: prop::sample::Index },
+    }
+
+    fn moves() -> impl Strategy<Value = Vec<Move>> {
+        let write = (0usize..8, 1u32..1000).prop_map(|(block, value)| Move::Write { block, value });
+        let fork = any::<prop::sample::Index>().prop_map(|to| Move::Fork { to });
+        prop::collection::vec(prop_oneof![4 => write, 1 => fork], 1..60)
+    }
+
+    struct Model {
+        lineages: Lineages,
+        /// By lineage and seq: which block got which value.
+        layers: BTreeMap<(LineageId, u64), (usize, u32)>,
+        /// Every state that was committed.
+        states: Vec<(Tip, [u32; 8])>,
+    }
+
+    fn play(moves: &[Move]) -> Model {
+        let first = lineage(0, None);
+        let mut now = (Tip { lineage: first.id.clone(), seq: 0 }, [0u32; 8]);
+        let mut model =
+            Model { lineages: BTreeMap::from([(first.id.clone(), first)]), layers: BTreeMap::new(), states: vec![] };
+        let mut seq = 0;
+        for step in moves {
+            match step {
+                Move::Write { block, value } => {
+                    seq += 1;
+                    now.0.seq = seq;
+                    now.1[*block] = *value;
+                    model.layers.insert((now.0.lineage.clone(), seq), (*block, *value));
+                    model.states.push(now.clone());
+                }
+                Move::Fork { to } if !model.states.is_empty() => {
+                    let (tip, state) = to.get(&model.states).clone();
+                    let index = model.lineages.len();
+                    let fork = Lineage { parent: Some(tip), ..lineage(index, None) };
+                    // Nothing is in the new lineage yet; its first layer has the next seq.
+                    now = (Tip { lineage: fork.id.clone(), seq }, state);
+                    model.lineages.insert(fork.id.clone(), fork);
+                }
+                Move::Fork { .. } => {}
+            }
+        }
+        model
+    }
+
+    fn assemble(model: &Model, keep: impl Fn(&LineageId, u64) -> bool, tip: &Tip) -> [u32; 8] {
+        let mut blocks = [0; 8];
+        for step in chain(&model.lineages, tip).unwrap() {
+            for ((lineage, seq), (block, value)) in &model.layers {
+                if *lineage == step.lineage && *seq <= step.seq && keep(lineage, *seq) {
+                    blocks[*block] = *value;
+                }
+            }
+        }
+        blocks
+    }
+
+    proptest! {
+        #[test]
+        fn every_state_is_the_sum_of_its_layers(moves in moves()) {
+            let model = play(&moves);
+            for (tip, state) in &model.states {
+                prop_assert_eq!(assemble(&model, |_, _| true, tip), *state);
+            }
+        }
+
+        #[test]
+        fn what_is_not_needed_can_go(moves in moves(), kept in prop::collection::vec(any::<prop::sample::Index>(), 1..5)) {
+            let model = play(&moves);
+            prop_assume!(!model.states.is_empty());
+            let kept: Vec<_> = kept.iter().map(|index| index.get(&model.states).clone()).collect();
+            let points: Vec<Point> = kept.iter().map(|(tip, _)| {
+                let disk = PointDisk {
+                    machine: MachineName::new("m"), disk: DiskName::new("d"), size_bytes: 512, tip: tip.clone(),
+                };
+                Point { disks: vec![disk], ..point(1, 1) }
+            }).collect();
+            let needed = needed(&model.lineages, &points, &[]).unwrap();
+            let keep = |lineage: &LineageId, seq: u64| needed.get(lineage).is_some_and(|upto| seq <= *upto);
+            for (tip, state) in &kept {
+                prop_assert_eq!(assemble(&model, keep, tip), *state);
+            }
+        }
+
+        #[test]
+        fn retention_drops_exactly_the_old_and_free(
+            ages in prop::collection::vec(0u64..1000, 1..40),
+            held in prop::collection::btree_set(0usize..40, 0..5),
+            retain in 0u64..1000,
+        ) {
+            let now = Timestamp(10_000);
+            let points: Vec<_> = ages.iter().enumerate().map(|(id, age)| point(id as u64, now.0 - age)).collect();
+            let newest = points.iter().max_by_key(|point| point.summary.at).map(|point| point.summary.id.clone());
+            let held: BTreeSet<_> = held.iter().filter_map(|index| points.get(*index)).map(|point| point.summary.id.clone()).collect();
+            let dropped = aged_out(&points, newest.as_ref(), None, &held, now, Duration::from_millis(retain));
+            for point in &points {
+                let id = &point.summary.id;
+                let old = now.0 - point.summary.at.0 > retain;
+                let free = !held.contains(id) && newest.as_ref() != Some(id);
+                prop_assert_eq!(dropped.contains(id), old && free);
+            }
+            prop_assert!(dropped.len() < points.len());
+        }
+    }
+
+    #[test]
+    fn a_damaged_catalogue_is_said_and_does_not_hang() {
+        let mut lineages = Lineages::new();
+        let tip = Tip { lineage: LineageId::new("l0"), seq: 1 };
+        assert_eq!(chain(&lineages, &tip).unwrap_err().class, FailureClass::Diverged);
+        lineages.insert(LineageId::new("l0"), lineage(0, Some((1, 1))));
+        lineages.insert(LineageId::new("l1"), lineage(1, Some((0, 1))));
+        assert!(chain(&lineages, &tip).unwrap_err().message.contains("no beginning"));
+    }
+}
