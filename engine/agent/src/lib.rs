@@ -1,1 +1,38 @@
-//! (opening soon)
+//! The site agent: sits where the hypervisor is, and stands for the whole site towards the engine.
+//!
+//! ```text
+//!   engine --RemoteSite--> TCP --serve--> LocalSite --> Provider --> hypervisor
+//!                                            |  `------> vault (ship, land)
+//!                                            `---------> NBD exports on one Unix socket below the site's folder
+//! ```
+//!
+//! [`LocalSite`] turns a [`Provider`](muster_ports::Provider) into a [`Site`](muster_ports::Site); [`serve`] puts any
+//! site behind a TCP port; [`RemoteSite`] is that site again, elsewhere. [`protocol`] is the contract between the two.
+//!
+//! What the agent keeps below its folder: `nbd.sock`, the socket of its exports, and `ties/`, one file for each instance
+//! whose disks still need the replica they were landed from. Everything else is the provider's.
+//!
+//! Not here: mutual TLS. Who reaches the port commands the site, so [`serve`] refuses to listen on an unspecified
+//! address; until TLS has come the port belongs on loopback or into a network namespace of its own.
+//!
+//! Architecture invariant: a client that goes away never stops an effect half-way; the effect is done to its end, and
+//! asking again finds it done.
+
+mod connection;
+mod data_plane;
+mod frame;
+mod landing;
+pub mod limits;
+mod local;
+mod progress;
+pub mod protocol;
+mod remote;
+mod run;
+mod server;
+mod ties;
+
+pub use data_plane::{DataPlane, VaultPlane};
+pub use local::LocalSite;
+pub use remote::RemoteSite;
+pub use run::{AgentOptions, run_agent};
+pub use server::serve;

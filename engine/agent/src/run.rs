@@ -1,0 +1,86 @@
+//! The agent as a process.
+
+use crate::limits::*;
+use crate::local::LocalSite;
+use crate::server::{refuse_open_address, serve_until};
+use muster_ports::*;
+use muster_vault::KeySource;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::{TcpListener, lookup_host};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+/// How one site's agent is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentOptions {
+    pub site: SiteName,
+    /// The site's folder, shared with its provider; made if it is not there. Short, for the sockets in it.
+    pub folder: PathBuf,
+    /// Where to listen, `host:port`. Not an unspecified address.
+    pub listen: String,
+    /// The file with the key that opens the vaults. Read when a vault is first needed.
+    pub key_file: PathBuf,
+}
+
+/// Serves the site until SIGINT or SIGTERM. Prints nothing; tells `tracing` what happens. Nothing is started by itself:
+/// machines stay as they are when the agent comes and goes.
+pub async fn run_agent(provider: Arc<dyn Provider>, options: AgentOptions) -> Result<()> {
+    let AgentOptions { site: name, folder, listen, key_file } = options;
+    let what = format!("start the agent of site `{name}`");
+    let addresses = addresses(&listen).await.map_err(|failure| failure.during(&what))?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| Failure::from(error).during(format!("{what}: make `{}`", folder.display())))?;
+    let key = KeySource::File(key_file);
+    let site = Arc::new(LocalSite::new(provider, name.clone(), folder, key, &SystemRandom));
+    // Before the port opens, so that two agents never share a folder.
+    let failures = site.resume().await.map_err(|failure| failure.during(&what))?;
+    let listener = TcpListener::bind(&addresses[..])
+        .await
+        .map_err(|error| Failure::from(error).during(format!("{what}: listen on {listen}")))?;
+    tracing::info!(site = %name, %listen, "the site agent serves");
+    let resuming = tokio::spawn(keep_resuming(site.clone(), failures));
+    let stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("the site agent stops");
+    };
+    let served = serve_until(listener, name, site, stop).await;
+    resuming.abort();
+    served
+}
+
+/// What to listen on, none of it open to everybody.
+async fn addresses(listen: &str) -> Result<Vec<SocketAddr>> {
+    let found: Vec<SocketAddr> = lookup_host(listen)
+        .await
+        .map_err(|error| {
+            Failure::permanent(format!("`{listen}` is no address to listen on: {error}"))
+                .help("give it as host and port, for example `127.0.0.1:7300`")
+        })?
+        .collect();
+    for address in &found {
+        refuse_open_address(*address)?;
+    }
+    Ok(found)
+}
+
+/// Tries again until every tied instance is served: a vault may come back later than its site.
+async fn keep_resuming(site: Arc<LocalSite>, mut failures: Vec<Failure>) {
+    let mut told = None;
+    while !failures.is_empty() {
+        if told.as_ref() != Some(&failures) {
+            for failure in &failures {
+                tracing::warn!(%failure, "machines landed here cannot reach their replica");
+            }
+            told = Some(failures);
+        }
+        sleep(RESUME_EVERY).await;
+        failures = site.resume().await.unwrap_or_else(|failure| vec![failure]);
+    }
+}
