@@ -24,7 +24,7 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
     for plan in plans {
         let before = cx.errors();
         check_machines(cx, &plan.model);
-        check_groups(cx, &plan.model, policies);
+        check_groups(cx, plan, policies);
         check_networks(cx, program, &plan.model);
         check_vault(cx, &plan.model);
         check_points(cx, &plan.model, policies);
@@ -198,10 +198,12 @@ fn check_machines(cx: &Context<'_>, plan: &PlanModel) {
 }
 
 /// Members that are never started (E0309), and promises that differ (E0405).
-fn check_groups(cx: &Context<'_>, plan: &PlanModel, policies: &Policies) {
+fn check_groups(cx: &Context<'_>, resolved: &Resolved, policies: &Policies) {
+    let plan = &resolved.model;
+    let missing = |machine: &String| resolved.whole && !plan.machines.contains_key(machine);
     for name in &plan.groups {
         let Some(group) = cx.groups.get(name) else { continue };
-        for (machine, span) in group.machines.iter().filter(|(machine, _)| !plan.machines.contains_key(machine)) {
+        for (machine, span) in group.machines.iter().filter(|(machine, _)| missing(machine)) {
             cx.push(
                 Diagnostic::error(
                     309,

@@ -6,7 +6,7 @@ use crate::machines::{GroupModel, MachineEntry};
 use crate::names::Scope;
 use crate::sites::{RouteModel, SiteModel};
 use crate::value::{Env, Value};
-use muster_diagnostics::{Diagnostic, SourceMap, Span};
+use muster_diagnostics::{Diagnostic, FileId, SourceMap, Span};
 use muster_runsheet::Inventory;
 use muster_syntax::ast;
 use std::cell::RefCell;
@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug)]
 pub(crate) struct Module {
     pub path: String,
+    pub file: FileId,
     pub ast: ast::File,
     pub scope: Scope,
     /// Paths as written in `use`, and the module each leads to; `None` when there is none (already reported).
@@ -40,6 +41,8 @@ pub(crate) struct Context<'w> {
     pub lets_open: RefCell<Vec<(usize, usize)>>,
     used: RefCell<BTreeSet<(usize, String)>>,
     diagnostics: RefCell<Vec<Diagnostic>>,
+    /// Places the parser could not read.
+    pub unread: Vec<Span>,
 }
 
 impl<'w> Context<'w> {
@@ -60,6 +63,7 @@ impl<'w> Context<'w> {
             lets_open: RefCell::default(),
             used: RefCell::default(),
             diagnostics: RefCell::default(),
+            unread: Vec::new(),
         }
     }
 
@@ -86,12 +90,25 @@ impl<'w> Context<'w> {
         all
     }
 
+    /// Something inside was not understood: that a thing is missing there proves nothing.
+    pub(crate) fn is_unread(&self, block: Span) -> bool {
+        let inside = |span: &&Span| span.file == block.file && span.start < block.end && span.end >= block.start;
+        self.unread.iter().any(|span| inside(&span))
+    }
+
     pub(crate) fn mark_used(&self, module: usize, name: &str) {
         self.used.borrow_mut().insert((module, name.to_owned()));
     }
 
     pub(crate) fn warn_unused_imports(&self) {
+        let faulty: BTreeSet<FileId> = {
+            let diagnostics = self.diagnostics.borrow();
+            diagnostics.iter().filter(|found| found.is_error()).map(|found| found.primary.span.file).collect()
+        };
         for (index, module) in self.modules.iter().enumerate() {
+            if faulty.contains(&module.file) {
+                continue; // The use may be what could not be read.
+            }
             for (name, span) in &module.scope.imports {
                 if !self.used.borrow().contains(&(index, name.clone())) {
                     self.push(

@@ -21,7 +21,7 @@ pub(crate) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// Checks the block against its shape; duplicates and unknown words are reported and left out.
-    pub(crate) fn read(cx: &Context<'_>, shape: &Shape, name: Span, facts: &'a [Fact]) -> Self {
+    pub(crate) fn read(cx: &Context<'_>, shape: &Shape, name: Span, block: Span, facts: &'a [Fact]) -> Self {
         let mut kept: Vec<&Fact> = Vec::new();
         for fact in facts {
             let word = fact.name.text.as_str();
@@ -42,8 +42,7 @@ impl<'a> Facts<'a> {
             }
         }
         for word in shape.required {
-            // A fact that is there but unreadable was reported by the parser or above.
-            if !facts.iter().any(|fact| fact.name.text == *word) {
+            if !facts.iter().any(|fact| fact.name.text == *word) && !cx.is_unread(block) {
                 cx.push(
                     Diagnostic::error(
                         106,

@@ -70,7 +70,7 @@ pub(crate) fn resolve_hooks(cx: &mut Context<'_>) {
 }
 
 fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: bool) -> HookModel {
-    let facts = Facts::read(cx, &HOOK, hook.name.span, &hook.facts);
+    let facts = Facts::read(cx, &HOOK, hook.name.span, hook.span, &hook.facts);
     let parameters = resolve_parameters(cx, module, &hook.parameters);
     let needs = facts.expr(cx, "needs").map(|expr| resolve_needs(cx, module, expr)).unwrap_or_default();
     let (file, body) = (facts.get("file"), facts.get("body"));
@@ -90,6 +90,7 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
         }
         (Some(fact), None) => from_file(cx, module, fact),
         (None, Some(fact)) => from_body(cx, hook, fact),
+        (None, None) if cx.is_unread(hook.span) => None,
         (None, None) => {
             cx.push(
                 Diagnostic::error(
@@ -132,8 +133,7 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
 fn from_file(cx: &mut Context<'_>, module: usize, fact: &ast::Fact) -> Option<Script> {
     let expr = plain(cx, fact)?;
     let file = cx.text(module, &Env::new(), expr)?;
-    let folder = cx.modules[module].path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-    let path = crate::load::normal(&format!("{folder}/{file}"));
+    let path = crate::load::beside(&cx.modules[module].path, &file);
     let Some(text) = cx.world.read(&path) else {
         return cx.report(
             Diagnostic::error(701, format!("there is no file `{path}`"), expr.span, "no such file")
@@ -305,75 +305,100 @@ pub(crate) fn bind(
     call: &ast::Call,
     parameters: &[Parameter],
 ) -> Option<BTreeMap<String, Value>> {
-    let name = &call.callee.span;
-    let mut bound: BTreeMap<String, Value> = BTreeMap::new();
-    let mut good = true;
-    let mut rest: Vec<Value> = Vec::new();
-    let swallows = parameters.last().filter(|last| matches!(last.kind, Type::List(_)));
-    let mut position = 0;
+    let mut binding = Binding { cx, module, env, call, parameters, bound: BTreeMap::new(), position: 0 };
     for argument in &call.arguments {
+        binding.argument(argument);
+    }
+    binding.defaults();
+    binding.bound.into_iter().map(|(name, value)| Some((name, value?))).collect()
+}
+
+struct Binding<'a, 'w> {
+    cx: &'a Context<'w>,
+    module: usize,
+    env: &'a Env,
+    call: &'a ast::Call,
+    parameters: &'a [Parameter],
+    /// `None` where the argument was wrong, and that has been said.
+    bound: BTreeMap<String, Option<Value>>,
+    position: usize,
+}
+
+impl Binding<'_, '_> {
+    fn argument(&mut self, argument: &ast::Argument) {
+        let swallows = self.parameters.last().filter(|last| matches!(last.kind, Type::List(_)));
         let parameter = match &argument.name {
-            Some(name) => parameters.iter().find(|parameter| parameter.name == name.text),
+            Some(name) => self.parameters.iter().find(|parameter| parameter.name == name.text),
             None => {
-                position += 1;
-                parameters.get(position - 1).or(swallows)
+                self.position += 1;
+                self.parameters.get(self.position - 1).or(swallows)
             }
         };
         let Some(parameter) = parameter else {
-            cx.push(unknown_argument(call, argument, parameters));
-            good = false;
-            continue;
+            self.cx.push(unknown_argument(self.call, argument, self.parameters));
+            let name = argument.name.as_ref().map_or_else(|| self.position.to_string(), |name| name.text.clone());
+            self.bound.insert(name, None);
+            return;
         };
         if let Type::List(of) = &parameter.kind
             && argument.name.is_none()
-            && position >= parameters.len()
+            && self.position >= self.parameters.len()
             && !matches!(argument.value.kind, ExprKind::List(_))
         {
-            match cx.eval(module, env, &argument.value) {
-                Some(Value::List(items)) => rest.extend(items),
-                Some(value) => match cx.insist(value, of, argument.value.span) {
-                    Some(value) => rest.push(value),
-                    None => good = false,
-                },
-                None => good = false,
-            }
-            bound.insert(parameter.name.clone(), Value::List(rest.clone()));
-            continue;
+            self.left_over(&parameter.name, of, &argument.value);
+            return;
         }
-        if bound.contains_key(&parameter.name) {
+        if self.bound.contains_key(&parameter.name) {
             let span = argument.name.as_ref().map_or(argument.value.span, |name| name.span);
-            cx.push(Diagnostic::error(208, format!("`{}` is given twice", parameter.name), span, "again here"));
-            good = false;
-            continue;
+            self.cx.push(Diagnostic::error(208, format!("`{}` is given twice", parameter.name), span, "again here"));
+            self.bound.insert(parameter.name.clone(), None);
+            return;
         }
-        match cx.argument(module, env, &argument.value, &parameter.kind) {
-            Some(value) => {
-                bound.insert(parameter.name.clone(), value);
-            }
-            None => {
-                good = false;
-                bound.insert(parameter.name.clone(), Value::Bool(false));
-            }
-        }
+        let value = self.cx.argument(self.module, self.env, &argument.value, &parameter.kind);
+        self.bound.insert(parameter.name.clone(), value);
     }
-    for parameter in parameters {
-        if bound.contains_key(&parameter.name) {
-            continue;
-        }
-        match &parameter.default {
-            Some(default) => {
-                bound.insert(parameter.name.clone(), default.clone());
+
+    /// One more item for the list at the end; a list is taken item by item.
+    fn left_over(&mut self, name: &str, of: &Type, expr: &ast::Expr) {
+        let items = match self.cx.eval(self.module, self.env, expr) {
+            Some(Value::List(items)) => Some(items),
+            Some(value) => self.cx.insist(value, of, expr.span).map(|value| vec![value]),
+            None => None,
+        };
+        let known = self.bound.remove(name).unwrap_or_else(|| Some(Value::List(Vec::new())));
+        let all = match (known, items) {
+            (Some(Value::List(mut known)), Some(items)) => {
+                known.extend(items);
+                Some(Value::List(known))
             }
-            None => {
-                cx.push(
-                    Diagnostic::error(208, format!("`{}` is missing", parameter.name), *name, "an argument is missing")
-                        .help(format!("add `{} = …`: {}", parameter.name, parameter.kind.with_article())),
+            _ => None,
+        };
+        self.bound.insert(name.to_owned(), all);
+    }
+
+    fn defaults(&mut self) {
+        for parameter in self.parameters {
+            if self.bound.contains_key(&parameter.name) {
+                continue;
+            }
+            if parameter.default.is_none() {
+                self.cx.push(
+                    Diagnostic::error(
+                        208,
+                        format!("`{}` is missing", parameter.name),
+                        self.call.callee.span,
+                        "an argument is missing",
+                    )
+                    .help(format!(
+                        "add `{} = …`: {}",
+                        parameter.name,
+                        parameter.kind.with_article()
+                    )),
                 );
-                good = false;
             }
+            self.bound.insert(parameter.name.clone(), parameter.default.clone());
         }
     }
-    good.then_some(bound)
 }
 
 fn unknown_argument(call: &ast::Call, argument: &ast::Argument, parameters: &[Parameter]) -> Diagnostic {

@@ -125,6 +125,7 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
     let before = cx.errors();
     cx.routes = sites::resolve_routes(&cx);
     cx.routes_unread = cx.errors() > before;
+    names::check_lets(&cx);
     let policies = policies::resolve_policies(&cx);
     machines::resolve_groups(&mut cx);
     hooks::resolve_hooks(&mut cx);

@@ -50,8 +50,9 @@ pub(crate) fn load(cx: &mut Context<'_>, files: &[String]) {
 fn add(cx: &mut Context<'_>, path: String, text: String) -> usize {
     let file = cx.sources.add(path.clone(), text.clone());
     let parse = muster_syntax::parse(file, &text);
+    cx.unread.extend(parse.diagnostics.iter().filter(|found| found.is_error()).map(|found| found.primary.span));
     cx.extend(parse.diagnostics);
-    cx.modules.push(Module { path, ast: parse.ast, scope: Scope::default(), uses: BTreeMap::new() });
+    cx.modules.push(Module { path, file, ast: parse.ast, scope: Scope::default(), uses: BTreeMap::new() });
     cx.modules.len() - 1
 }
 
@@ -66,8 +67,15 @@ fn add_std(cx: &mut Context<'_>, path: &str) -> Option<usize> {
 
 /// `./sites` seen from `a/shop.plan` is `a/sites.plan`.
 fn target_path(from: &str, path: &str) -> String {
-    let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
-    normal(&format!("{folder}/{path}.plan"))
+    beside(from, &format!("{path}.plan"))
+}
+
+/// A path as seen from a file.
+pub(crate) fn beside(from: &str, path: &str) -> String {
+    match from.rsplit_once('/') {
+        Some((folder, _)) => normal(&format!("{folder}/{path}")),
+        None => normal(path),
+    }
 }
 
 /// Without `.`, `..` and empty parts.

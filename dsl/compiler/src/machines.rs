@@ -91,7 +91,7 @@ fn check_place(cx: &Context<'_>, module: usize, place: &ast::Place) {
 
 fn declare(cx: &Context<'_>, module: usize, machine: &ast::Machine, all: &mut BTreeMap<String, MachineEntry>) {
     let name = &machine.name;
-    let facts = Facts::read(cx, &MACHINE, name.span, &machine.facts);
+    let facts = Facts::read(cx, &MACHINE, name.span, machine.span, &machine.facts);
     if cx.named(module, &machine.site, Kind::Site).is_none() {
         all.entry(name.text.clone()).or_default();
         return;
@@ -304,7 +304,7 @@ fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupMo
     let before = cx.errors();
     let (base_module, base) = base_of(cx, module, block, Kind::Group).unwrap_or((module, &[]));
     let shape = if base.is_empty() { &GROUP } else { &Shape { required: &[], ..GROUP } };
-    let facts = Facts::read(cx, shape, block.name.span, &block.facts);
+    let facts = Facts::read(cx, shape, block.name.span, block.span, &block.facts);
     let base_facts: Vec<&ast::Fact> = base.iter().filter(|fact| facts.get(&fact.name.text).is_none()).collect();
     let lookup = |word: &str| {
         let own = facts.get(word).map(|fact| (module, fact));
@@ -321,7 +321,7 @@ fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupMo
             _ => None,
         },
         None => {
-            if lookup("policy").is_none() {
+            if lookup("policy").is_none() && !cx.is_unread(block.span) {
                 cx.push(
                     Diagnostic::error(
                         304,
@@ -346,7 +346,7 @@ fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupMo
         machines,
         together,
         span: block.name.span,
-        broken: cx.errors() > before,
+        broken: cx.errors() > before || cx.is_unread(block.span),
     }
 }
 

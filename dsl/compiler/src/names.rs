@@ -341,6 +341,17 @@ impl Context<'_> {
     }
 }
 
+/// Evaluates every `let`, so that a wrong one shows even where nobody uses it.
+pub(crate) fn check_lets(cx: &Context<'_>) {
+    for (module, file) in cx.modules.iter().enumerate() {
+        for (index, item) in file.ast.items.iter().enumerate() {
+            if let Item::Let(item) = item {
+                cx.let_value(Symbol { module, index, kind: Kind::Let, span: item.name.span }, &item.name);
+            }
+        }
+    }
+}
+
 fn wrong_kind(name: &ast::Name, symbol: Symbol, kind: Kind) -> Diagnostic {
     let (found, wanted) = (Type::Named(symbol.kind).with_article(), Type::Named(kind).with_article());
     Diagnostic::error(

@@ -35,7 +35,7 @@ pub(crate) fn resolve_plans(cx: &Context<'_>) -> Vec<Resolved> {
             }
             let before = cx.errors();
             if let Some(model) = resolve_plan(cx, module, plan) {
-                plans.push(Resolved { model, whole: cx.errors() == before });
+                plans.push(Resolved { model, whole: cx.errors() == before && !cx.is_unread(plan.span) });
             }
         }
     }
@@ -43,7 +43,7 @@ pub(crate) fn resolve_plans(cx: &Context<'_>) -> Vec<Resolved> {
 }
 
 fn resolve_plan(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Option<PlanModel> {
-    let facts = Facts::read(cx, &PLAN, plan.name.span, &plan.facts);
+    let facts = Facts::read(cx, &PLAN, plan.name.span, plan.span, &plan.facts);
     let duration = |word: &str| {
         let expr = facts.expr(cx, word)?;
         Some((cx.duration(module, &Env::new(), expr)?, expr.span))
@@ -204,7 +204,7 @@ fn resolve_stages(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Vec<Stag
             continue;
         }
         let lines = Lines::new(cx).body(module, &Env::new(), &stage.body);
-        if stage.body.lines.is_empty() {
+        if stage.body.lines.is_empty() && !cx.is_unread(stage.span) {
             cx.push(Diagnostic::warning(
                 608,
                 format!("stage `{}` is empty", name.text),

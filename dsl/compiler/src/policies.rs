@@ -104,7 +104,7 @@ fn hours_are_good(text: &str) -> bool {
 }
 
 fn check_team(cx: &Context<'_>, module: usize, block: &ast::Block) {
-    let facts = Facts::read(cx, &TEAM, block.name.span, &block.facts);
+    let facts = Facts::read(cx, &TEAM, block.name.span, block.span, &block.facts);
     let members = facts.expr(cx, "members").and_then(|expr| {
         match cx.expect(module, &Env::new(), expr, &Type::List(Box::new(Type::Text)))? {
             Value::List(members) => Some(members.len() as u64),
@@ -125,7 +125,7 @@ fn resolve_policy(cx: &Context<'_>, module: usize, block: &ast::Block, windows: 
     let before = cx.errors();
     let base = base_of(cx, module, block, Kind::Policy);
     let shape = if block.like.is_some() { &Shape { required: &[], ..POLICY } } else { &POLICY };
-    let facts = Facts::read(cx, shape, block.name.span, &block.facts);
+    let facts = Facts::read(cx, shape, block.name.span, block.span, &block.facts);
     let reader = Reader { cx, module, facts, base };
     let rpo = reader.duration("rpo");
     let cycle = reader.schedule("replicate");

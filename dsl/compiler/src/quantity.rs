@@ -60,13 +60,18 @@ fn unit(word: &str) -> Option<(Family, u64)> {
 }
 
 /// Reads `1h30m`, `40GiB`, `2.5MB/s`. A quantity that is no quantity is an E0212.
-pub(crate) fn read(parts: &[QuantityPart], span: Span) -> Result<Value, Diagnostic> {
+pub(crate) fn read(parts: &[QuantityPart], span: Span) -> Result<Value, Box<Diagnostic>> {
     let mut family = None;
     let mut total: u64 = 0;
     for part in parts {
         let (of, factor) = unit(&part.unit.text).ok_or_else(|| unknown_unit(part))?;
         if *family.get_or_insert(of) != of {
-            return Err(Diagnostic::error(212, "units of different kinds in one quantity", span, "mixed units"));
+            return Err(Box::new(Diagnostic::error(
+                212,
+                "units of different kinds in one quantity",
+                span,
+                "mixed units",
+            )));
         }
         total =
             scaled(&part.number, factor).and_then(|value| total.checked_add(value)).ok_or_else(|| not_whole(part))?;
@@ -76,7 +81,7 @@ pub(crate) fn read(parts: &[QuantityPart], span: Span) -> Result<Value, Diagnost
         Some(Family::Size) => Value::Size(Size(total)),
         Some(Family::Rate) => Value::Rate(Rate(total)),
         Some(Family::Percent) => Value::Percent(total),
-        None => return Err(Diagnostic::error(212, "a quantity without a number", span, "nothing here")),
+        None => return Err(Box::new(Diagnostic::error(212, "a quantity without a number", span, "nothing here"))),
     })
 }
 
@@ -92,24 +97,26 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
     u64::try_from(value / scale).ok()
 }
 
-fn not_whole(part: &QuantityPart) -> Diagnostic {
+fn not_whole(part: &QuantityPart) -> Box<Diagnostic> {
     let written = format!("{}{}", part.number, part.unit.text);
-    Diagnostic::error(
-        212,
-        format!("`{written}` is out of range"),
-        part.number_span.to(part.unit.span),
-        "cannot be held",
+    Box::new(
+        Diagnostic::error(
+            212,
+            format!("`{written}` is out of range"),
+            part.number_span.to(part.unit.span),
+            "cannot be held",
+        )
+        .note("quantities are whole numbers of milliseconds, bytes or bits per second, below 2^64")
+        .help("write it in a smaller unit, or write a smaller number"),
     )
-    .note("quantities are whole numbers of milliseconds, bytes or bits per second, below 2^64")
-    .help("write it in a smaller unit, or write a smaller number")
 }
 
-fn unknown_unit(part: &QuantityPart) -> Diagnostic {
+fn unknown_unit(part: &QuantityPart) -> Box<Diagnostic> {
     let (word, number) = (part.unit.text.as_str(), part.number.as_str());
     let span = part.number_span.to(part.unit.span);
     let diagnostic = Diagnostic::error(212, format!("`{word}` is not a unit"), part.unit.span, "unknown unit");
     let guesses: &[&str] = WRONG_UNITS.iter().find(|(wrong, _)| *wrong == word).map_or(&[], |(_, right)| right);
-    match guesses {
+    Box::new(match guesses {
         [] => {
             let known = DURATION_UNITS.iter().chain(&SIZE_UNITS).chain(&RATE_UNITS).map(|(unit, _)| *unit);
             match crate::suggest::nearest(word, known) {
@@ -131,5 +138,5 @@ fn unknown_unit(part: &QuantityPart) -> Diagnostic {
             let (last, head) = choices.split_last().map_or(("", &[][..]), |(last, head)| (last.as_str(), head));
             diagnostic.help(format!("{} or {last}?", head.join(", ")))
         }
-    }
+    })
 }

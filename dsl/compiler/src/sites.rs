@@ -57,7 +57,7 @@ pub(crate) fn resolve_sites(cx: &mut Context<'_>) {
 
 fn resolve_site(cx: &Context<'_>, module: usize, site: &ast::Site) -> SiteModel {
     let before = cx.errors();
-    let facts = Facts::read(cx, &SITE, site.name.span, &site.facts);
+    let facts = Facts::read(cx, &SITE, site.name.span, site.span, &site.facts);
     let provider = facts.expr(cx, "provider").and_then(|expr| resolve_provider(cx, module, expr));
     let networks = resolve_networks(cx, module, site);
     let (provider, agent) = provider.unwrap_or_default();
@@ -66,7 +66,7 @@ fn resolve_site(cx: &Context<'_>, module: usize, site: &ast::Site) -> SiteModel 
         .map(|(name, (cidr, _))| NetworkShape { name: name.as_str().into(), cidr: cidr.to_string() })
         .collect();
     let sheet = SiteSheet { name: site.name.text.as_str().into(), provider, agent, networks: shapes };
-    SiteModel { sheet, networks, span: site.name.span, broken: cx.errors() > before }
+    SiteModel { sheet, networks, span: site.name.span, broken: cx.errors() > before || cx.is_unread(site.span) }
 }
 
 /// `qemu("host:port")`.
@@ -186,7 +186,7 @@ pub(crate) fn resolve_routes(cx: &Context<'_>) -> Vec<RouteModel> {
 
 fn resolve_route(cx: &Context<'_>, module: usize, route: &ast::Route) -> Option<RouteModel> {
     let before = cx.errors();
-    let facts = Facts::read(cx, &ROUTE, route.left.span.to(route.right.span), &route.facts);
+    let facts = Facts::read(cx, &ROUTE, route.left.span.to(route.right.span), route.span, &route.facts);
     let left = cx.named(module, &route.left, Kind::Site);
     let right = cx.named(module, &route.right, Kind::Site);
     let vault = facts.expr(cx, "vault").and_then(|expr| cx.text(module, &Context::no_env(), expr));
@@ -222,7 +222,7 @@ fn resolve_route(cx: &Context<'_>, module: usize, route: &ast::Route) -> Option<
         addresses: pairs.addresses.iter().map(|(left, right, _)| (*left, *right)).collect(),
     };
     let span = route.left.span.to(route.right.span);
-    Some(RouteModel { sheet, vault_at, span, broken: cx.errors() > before })
+    Some(RouteModel { sheet, vault_at, span, broken: cx.errors() > before || cx.is_unread(route.span) })
 }
 
 /// A path without a scheme, or `file:` with a relative one, is relative to the folder of the plans.

@@ -138,7 +138,7 @@ impl Context<'_> {
             ExprKind::Int(number) => Some(Value::Int(*number)),
             ExprKind::Quantity(parts) => match quantity::read(parts, expr.span) {
                 Ok(value) => Some(value),
-                Err(diagnostic) => self.report(diagnostic),
+                Err(diagnostic) => self.report(*diagnostic),
             },
             ExprKind::Ip(text) => match text.parse() {
                 Ok(ip) => Some(Value::Ip(ip)),

@@ -6,7 +6,7 @@ use crate::model::{LineModel, StageModel, StepModel, VerbModel};
 use crate::plans::machines_in;
 use crate::value::Value;
 use muster_diagnostics::{Diagnostic, Span};
-use muster_runsheet::{Action, Kind, ProbeCall, SheetPhase, SiteName, StepId};
+use muster_runsheet::{Action, Kind, MachineName, ProbeCall, SheetPhase, SiteName, StepId};
 use std::collections::BTreeMap;
 
 /// Where and for which part of an operation lines are lowered.
@@ -61,12 +61,12 @@ fn line(job: &Job<'_>, builder: &mut Builder, place: &Place, stage: &StageModel,
     match line {
         LineModel::Step(model) if model.when.holds(job.operation) => step(job, builder, place, stage, model),
         LineModel::Step(model) => {
-            leave_out(job, builder, place, stage, line, &model.when.words());
+            leave_out(builder, place, stage, line, &model.when.words());
             Flow::default()
         }
         LineModel::When(condition, inner) if condition.holds(job.operation) => lines(job, builder, place, stage, inner),
         LineModel::When(condition, _) => {
-            leave_out(job, builder, place, stage, line, &condition.words());
+            leave_out(builder, place, stage, line, &condition.words());
             Flow::default()
         }
         LineModel::Sequence(inner) => lines(job, builder, place, stage, inner),
@@ -81,7 +81,7 @@ fn line(job: &Job<'_>, builder: &mut Builder, place: &Place, stage: &StageModel,
     }
 }
 
-fn leave_out(job: &Job<'_>, builder: &mut Builder, place: &Place, stage: &StageModel, line: &LineModel, why: &str) {
+fn leave_out(builder: &mut Builder, place: &Place, stage: &StageModel, line: &LineModel, why: &str) {
     match line {
         LineModel::Step(model) => {
             for id in ids(place, stage, model) {
@@ -90,7 +90,7 @@ fn leave_out(job: &Job<'_>, builder: &mut Builder, place: &Place, stage: &StageM
         }
         LineModel::When(_, inner) | LineModel::Parallel(inner) | LineModel::Sequence(inner) => {
             for line in inner {
-                leave_out(job, builder, place, stage, line, why);
+                leave_out(builder, place, stage, line, why);
             }
         }
         LineModel::Down(_) => {}
@@ -146,78 +146,62 @@ fn crowded(stage: &StageModel, step: &StepModel, machines: &[(String, Span)]) ->
 }
 
 fn step(job: &Job<'_>, builder: &mut Builder, place: &Place, stage: &StageModel, step: &StepModel) -> Flow {
-    let site = place.site.clone();
-    let mut made: Vec<(StepId, Span)> = Vec::new();
-    let mut add = |builder: &mut Builder, id: String, action: Action, span: Span| {
-        let id = builder.written(id, place.phase, &stage.name, action, step);
-        made.push((id, span));
+    let actions = actions(job, builder, place, step);
+    let ids = ids(place, stage, step).into_iter();
+    let made: Vec<(StepId, Span)> = ids
+        .zip(actions)
+        .map(|(id, (action, span))| (builder.written(id, place.phase, &stage.name, action, step), span))
+        .collect();
+    attach(builder, place, step, &made);
+    let ids: Vec<StepId> = made.into_iter().map(|(id, _)| id).collect();
+    match step.verb {
+        VerbModel::Start { in_turn: true, .. } | VerbModel::Stop { in_turn: true, .. } => builder.chain(ids),
+        _ => ids.into_iter().fold(Flow::default(), |flow, id| flow.beside(Flow::one(id))),
+    }
+}
+
+/// What a step does, once for each of its machines, in their order.
+fn actions(job: &Job<'_>, builder: &mut Builder, place: &Place, step: &StepModel) -> Vec<(Action, Span)> {
+    let site = || place.site.clone();
+    let each = |machines: &[(String, Span)], action: &dyn Fn(MachineName) -> Action| {
+        machines.iter().map(|(machine, span)| (action(machine.as_str().into()), *span)).collect()
     };
-    let mut ids = ids(place, stage, step).into_iter();
-    let mut next = || ids.next().unwrap_or_default();
     let text = |text: &str| job.addresses.text(text, place.addressed.as_str(), &job.source, &job.target);
-    let mut in_turn = false;
+    let one = |action| vec![(action, step.span)];
     match &step.verb {
-        VerbModel::Start { machines, in_turn: turn } => {
-            in_turn = *turn;
-            for (machine, span) in machines {
-                add(builder, next(), Action::Start { machine: machine.as_str().into(), site: site.clone() }, *span);
+        VerbModel::Start { machines, .. } => each(machines, &|machine| Action::Start { machine, site: site() }),
+        VerbModel::Stop { machines, .. } => {
+            for (machine, span) in machines.iter().filter(|(machine, _)| !job.plan.machines.contains_key(machine)) {
+                builder.diagnose(
+                    Diagnostic::error(
+                        611,
+                        format!("the plan does not own `{machine}`"),
+                        *span,
+                        "not started by this plan",
+                    )
+                    .help("a plan stops only machines that it starts"),
+                );
             }
-        }
-        VerbModel::Stop { machines, in_turn: turn } => {
-            in_turn = *turn;
-            for (machine, span) in machines {
-                if !job.plan.machines.contains_key(machine) {
-                    builder.diagnose(
-                        Diagnostic::error(
-                            611,
-                            format!("the plan does not own `{machine}`"),
-                            *span,
-                            "not started by this plan",
-                        )
-                        .help("a plan stops only machines that it starts"),
-                    );
-                }
-                add(builder, next(), Action::Stop { machine: machine.as_str().into(), site: site.clone() }, *span);
-            }
+            each(machines, &|machine| Action::Stop { machine, site: site() })
         }
         VerbModel::Create { machines, from } => {
-            for (machine, span) in machines {
-                let action =
-                    Action::Create { machine: machine.as_str().into(), site: site.clone(), from: from.clone() };
-                add(builder, next(), action, *span);
-            }
+            each(machines, &|machine| Action::Create { machine, site: site(), from: from.clone() })
         }
         VerbModel::Check { machines, probe, arguments } => {
             forbid_outside(job, builder, probe, step);
             let probe = probe_call(job, builder, place, probe, arguments, step.span);
-            for (machine, span) in machines {
-                let machine = machine.as_str().into();
-                add(builder, next(), Action::Check { machine, site: site.clone(), probe: probe.clone() }, *span);
-            }
+            each(machines, &|machine| Action::Check { machine, site: site(), probe: probe.clone() })
         }
         VerbModel::Run { hook, arguments } => {
             forbid_outside(job, builder, hook, step);
             builder.use_hook(hook);
-            let arguments = values(job, place, hook, arguments);
-            add(builder, next(), Action::Run { hook: hook.as_str().into(), arguments }, step.span);
+            one(Action::Run { hook: hook.as_str().into(), arguments: values(job, place, hook, arguments) })
         }
-        VerbModel::Approve { text: shown, by } => {
-            add(builder, next(), Action::Approve { text: text(shown), by: by.clone() }, step.span);
-        }
-        VerbModel::Manual { text: shown, by } => {
-            add(builder, next(), Action::Manual { text: text(shown), by: by.clone() }, step.span);
-        }
-        VerbModel::Wait { duration } => add(builder, next(), Action::Wait { duration: *duration }, step.span),
-        VerbModel::Notify { to, text: shown } => {
-            add(builder, next(), Action::Notify { to: to.clone(), text: text(shown) }, step.span);
-        }
+        VerbModel::Approve { text: shown, by } => one(Action::Approve { text: text(shown), by: by.clone() }),
+        VerbModel::Manual { text: shown, by } => one(Action::Manual { text: text(shown), by: by.clone() }),
+        VerbModel::Wait { duration } => one(Action::Wait { duration: *duration }),
+        VerbModel::Notify { to, text: shown } => one(Action::Notify { to: to.clone(), text: text(shown) }),
     }
-    attach(builder, place, step, &made);
-    let ids: Vec<StepId> = made.into_iter().map(|(id, _)| id).collect();
-    if in_turn {
-        return builder.chain(ids);
-    }
-    ids.into_iter().fold(Flow::default(), |flow, id| flow.beside(Flow::one(id)))
 }
 
 /// Edges from the landing of every machine a step works with, and the record of starts.

@@ -1,0 +1,87 @@
+//! Wrong plans: each mistake is said once, at its place, with what to do.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // tests and their helpers
+
+mod common;
+
+use common::{Texts, inventory, said};
+
+/// A whole estate; each test breaks one thing in it.
+const SITES: &str = r#"edition 2026
+site hq {
+  provider = simulated("127.0.0.1:7301")
+  network data = 10.10.20.0/24
+  network web  = 10.10.40.0/24
+}
+site dr {
+  provider = simulated("127.0.0.1:7302")
+  network data = 10.60.20.0/24
+  network web  = 10.60.40.0/24
+}
+route hq <-> dr {
+  vault = "file:///var/lib/vault"
+  data <-> data test isolated
+  web  <-> web  test isolated
+}
+policy gold {
+  rpo       = 1m
+  replicate = every 10s
+  retain    = 24h
+}
+"#;
+
+fn estate() -> Texts {
+    let machines = [("db", "data", "10.10.20.11"), ("app", "data", "10.10.20.12"), ("web-01", "web", "10.10.40.11")];
+    Texts::default().with("sites.plan", SITES).with("inventory.json", &inventory(&machines))
+}
+
+fn wrong(file: &str) -> String {
+    let text = std::fs::read_to_string(format!("{}/tests/wrong/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let checked = estate().with(file, &text).check(&[file]);
+    assert!(checked.has_errors(), "{file} passes");
+    for plan in checked.plan_names() {
+        let operation = muster_runsheet::Operation {
+            kind: muster_runsheet::Kind::Planned,
+            direction: muster_runsheet::Direction::Out,
+        };
+        assert!(checked.compile(plan.as_str(), operation, Default::default()).is_err(), "{file} compiles");
+    }
+    said(&checked)
+}
+
+macro_rules! wrong_plans {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(wrong(concat!(stringify!($name), ".plan")));
+        }
+    )*};
+}
+
+wrong_plans! {
+    unknown_machine
+    stage_cycle
+    unit_mismatch
+    unmapped_network
+    route_not_one_to_one
+    machine_in_two_plans
+    group_without_policy
+    hook_syntax_error
+    drill_leaves_the_bubble
+    several_mistakes
+    more_mistakes
+}
+
+#[test]
+fn the_estate_the_tests_break_is_right() {
+    let text = "use ./sites { hq, dr, gold }\ngroup shop { policy = gold; machines = [db, app, web-01] }\n\
+                plan p { move = hq -> dr\n stage a { start db, app, web-01 } }\n";
+    let checked = estate().with("p.plan", text).check(&["p.plan"]);
+    assert_eq!(said(&checked), "");
+}
+
+#[test]
+fn a_damaged_inventory_is_said_with_its_place() {
+    let checked = estate().with("inventory.json", "{\n  \"format\": 7\n}").check(&["sites.plan"]);
+    insta::assert_snapshot!(said(&checked));
+}
