@@ -239,7 +239,7 @@ async fn zeroes_are_left_out_of_a_first_copy_and_written_in_a_delta() {
     let room = room().await;
     let empty = room.ship(&Disk::new(vec![0; 40 * BLOCK]), ShipMode::Full, None).await;
     assert_eq!((empty.segments.len(), empty.zero_bytes), (0, 40 * BLOCK as u64));
-    let delta = Disk { dirty: Some(vec![0..BLOCK]), ..Disk::new(vec![0; 40 * BLOCK]) };
+    let delta = Disk { dirty: Some(Vec::from([0..BLOCK])), ..Disk::new(vec![0; 40 * BLOCK]) };
     let delta = room.ship(&delta, ShipMode::Delta, None).await;
     assert_eq!((delta.segments.len(), delta.zero_bytes, delta.sent_bytes), (1, BLOCK as u64, 0));
 }
@@ -251,6 +251,34 @@ async fn a_disk_that_is_too_small_or_answers_nonsense_is_refused() {
     let replica = room.vault.replica(&room.image(2 * BLOCK, &full.segments));
     let error = materialise(&replica, &Disk::new(vec![0; BLOCK]), &Silent).await.unwrap_err();
     assert!(error.class == FailureClass::Permanent && error.help.is_some(), "{error}");
+    for extents in [vec![], vec![(4096, 4096)], vec![(0, 0)], vec![(0, u64::MAX)], vec![(0, 4096), (8192, 4096)]] {
+        let mut walk = crate::pipeline::walk::Walk::new(&Liar(&extents), 1 << 20);
+        let error = loop {
+            match walk.next().await {
+                Ok(stretch) => assert!(stretch.is_some(), "a gap was taken for the end: {extents:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.class, FailureClass::Permanent, "{extents:?}");
+    }
+}
+
+/// Always gives the same extents, whatever was asked.
+#[derive(Debug)]
+struct Liar<'a>(&'a [(u64, u64)]);
+
+#[async_trait]
+impl BlockSource for Liar<'_> {
+    fn size(&self) -> u64 {
+        1 << 20
+    }
+    async fn extents(&self, _offset: u64, _length: u64) -> Result<Vec<Extent>> {
+        let extent = |&(offset, length)| Extent { offset, length, kind: ExtentKind::Data };
+        Ok(self.0.iter().map(extent).collect())
+    }
+    async fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -307,17 +335,16 @@ fn peak_memory() -> Option<u64> {
 async fn a_huge_sparse_disk_costs_little_memory_and_a_small_change_little_time() {
     let room = room().await;
     // 256 MiB in pieces of 4 MiB, all over the disk.
-    let data = (0..64u64).map(|number| (number * 300 << 20)..(number * 300 + 4 << 20)).collect();
+    let data = (0..64u64).map(|number| ((number * 300) << 20)..((number * 300 + 4) << 20)).collect();
     let full = room.ship(&Huge { data, rest: ExtentKind::Zero }, ShipMode::Full, None).await;
     assert_eq!((full.sent_bytes, full.zero_bytes), (256 << 20, (20 << 30) - (256 << 20)));
     assert!(full.segments.len() >= 16);
-    let change = Huge { data: vec![(7 << 30)..(7 << 30) + BLOCK as u64], rest: ExtentKind::Unchanged };
+    let change = Huge { data: Vec::from([(7 << 30)..(7 << 30) + BLOCK as u64]), rest: ExtentKind::Unchanged };
     let begin = SystemClock.now();
     let delta = room.ship(&change, ShipMode::Delta, None).await;
     assert!(SystemClock.now().since(begin).as_secs() < 2);
     assert_eq!((delta.read_bytes, delta.sent_bytes), (BLOCK as u64, BLOCK as u64));
     if let Some(peak) = peak_memory() {
-        println!("peak {} MiB", peak >> 20);
         assert!(peak < 200 << 20, "{} MiB", peak >> 20);
     }
 }
