@@ -66,7 +66,13 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub fn new(code: u16, severity: Severity, message: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
+    pub fn new(
+        code: u16,
+        severity: Severity,
+        message: impl Into<String>,
+        span: Span,
+        label: impl Into<String>,
+    ) -> Self {
         Self {
             code: Code(code),
             severity,

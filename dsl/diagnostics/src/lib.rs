@@ -3,7 +3,11 @@
 //! Text in, words out: no I/O, no colour decisions (the renderer takes a flag).
 
 pub mod diagnostic;
+pub mod nearest;
+pub mod render;
 pub mod source;
 
 pub use diagnostic::{Applicability, Code, Diagnostic, Fix, Label, Severity};
+pub use nearest::nearest;
+pub use render::{Located, RenderOptions, located, render};
 pub use source::{FileId, SourceMap, Span};

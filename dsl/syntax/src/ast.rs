@@ -47,7 +47,12 @@ pub enum ExprKind {
     Ref(Ref),
     Call(Call),
     List(Vec<Expr>),
-    Binary { left: Box<Expr>, operator: ArithmeticOperator, operator_span: Span, right: Box<Expr> },
+    Binary {
+        left: Box<Expr>,
+        operator: ArithmeticOperator,
+        operator_span: Span,
+        right: Box<Expr>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -110,9 +115,18 @@ pub struct Fact {
 pub enum FactValue {
     Expr(Expr),
     /// `every 1h app-consistent`.
-    Every { interval: Expr, kind: Option<Name>, span: Span },
+    Every {
+        interval: Expr,
+        kind: Option<Name>,
+        span: Span,
+    },
     /// `hq -> dr back hq2`, only in `move`.
-    Move { from: Name, to: Name, back: Option<Name>, span: Span },
+    Move {
+        from: Name,
+        to: Name,
+        back: Option<Name>,
+        span: Span,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,12 +1,30 @@
 //! From text to shape. Parsing never fails: it returns a tree and diagnostics.
 //!
+//! ```text
+//! text -> scan (texts, comments, brackets; mends a copy) -> grammar (plan.pest) -> grow  (lossless tree)
+//!                                                                              \-> build (typed view) + explain (junk lines)
+//! ```
+//!
 //! Architecture invariant: no pest type leaves this crate.
 
 pub mod ast;
+mod build;
+mod build_steps;
+mod build_values;
+mod explain;
+mod grammar;
+mod grow;
+mod scan;
+mod texts;
 pub mod tree;
+
+pub use texts::{Segment, block_offset, interpolations, segments};
 
 use muster_diagnostics::{Diagnostic, FileId, Span};
 use std::sync::Arc;
+
+/// Messages about one file. Who has more reads these first.
+const DIAGNOSTICS_MAX: usize = 100;
 
 /// All that one file gave.
 #[derive(Clone, Debug)]
@@ -14,6 +32,7 @@ pub struct Parse {
     /// What could be read; the rest is in `diagnostics`.
     pub ast: ast::File,
     pub tree: tree::Tree,
+    /// In the order of the text.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -33,11 +52,34 @@ impl Parse {
 
 /// Reads one file. Never fails, never panics; what it cannot read it reports and leaves out.
 pub fn parse(file: FileId, text: &str) -> Parse {
-    let _ = file;
-    let root = tree::Node {
-        kind: tree::NodeKind::File,
-        range: 0..text.len(),
-        children: vec![tree::Element::Token(tree::Token { kind: tree::TokenKind::Junk, range: 0..text.len() })],
+    if text.len() > scan::FILE_BYTES_MAX {
+        let message = format!("this file is larger than {} KiB", scan::FILE_BYTES_MAX / 1024);
+        let diagnostic = Diagnostic::error(110, message, Span::new(file, 0, 0), "not read")
+            .help("split it into files and `use` them");
+        return unread(text, diagnostic);
+    }
+    let mut scan = scan::scan(file, text);
+    let mut diagnostics = std::mem::take(&mut scan.diagnostics);
+    let Ok(pairs) = grammar::read_file(&scan.mended) else {
+        // Every line has `junk` as its last shape, so this is not reached by any text known; it must still not be silent.
+        let diagnostic =
+            Diagnostic::error(109, "this file cannot be read", Span::new(file, 0, 0), "no part of it was understood")
+                .help("compare it with an example; this is also worth a report to the makers of muster");
+        diagnostics.push(diagnostic.clone());
+        return Parse { diagnostics, ..unread(text, diagnostic) };
     };
-    Parse { ast: ast::File::default(), tree: tree::Tree::new(Arc::from(text), root), diagnostics: Vec::new() }
+    let mut builder = build::Builder { source: text, scan: &scan, diagnostics };
+    let ast = builder.file(&pairs);
+    let mut diagnostics = builder.diagnostics;
+    diagnostics.sort_by_key(|diagnostic| diagnostic.primary.span.start);
+    diagnostics.truncate(DIAGNOSTICS_MAX);
+    let root = grow::Grower { source: text, scan: &scan }.root(pairs);
+    Parse { ast, tree: tree::Tree::new(Arc::from(text), root), diagnostics }
+}
+
+fn unread(text: &str, diagnostic: Diagnostic) -> Parse {
+    let range = 0..text.len();
+    let token = tree::Element::Token(tree::Token { kind: tree::TokenKind::Junk, range: range.clone() });
+    let root = tree::Node { kind: tree::NodeKind::File, range, children: vec![token] };
+    Parse { ast: ast::File::default(), tree: tree::Tree::new(Arc::from(text), root), diagnostics: vec![diagnostic] }
 }

@@ -1,0 +1,451 @@
+//! What is looked at before the grammar: texts, comments and brackets.
+//!
+//! The grammar never sees an unfinished text or an unbalanced bracket. They are found here, reported at the place where they were
+//! opened, and mended in a copy of the text: broken bytes become fillers of the same length, missing `}` are inserted. Offsets
+//! of the copy lead back to the source through [`Scan::source_offset`].
+
+use muster_diagnostics::{Diagnostic, FileId, Span};
+use std::ops::Range;
+
+/// Brackets inside brackets. Real plans need seven; the grammar recurses once per level, so this also bounds the stack.
+pub(crate) const NESTING_MAX: usize = 32;
+/// Bytes of one file. Plans are written by hand; a larger file is something else.
+pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Stands for a byte that cannot be part of any line; only `junk` takes it.
+const FILLER: u8 = 0x01;
+/// What closes a block that was never closed; always this long.
+const INSERTED: &str = "\n}\n";
+
+const ITEM_WORDS: [&str; 17] = [
+    "edition", "use", "let", "secret", "site", "route", "place", "machine", "window", "team", "policy", "group",
+    "hook", "probe", "template", "plan", "test",
+];
+
+#[derive(Clone, Copy, Debug)]
+struct Bracket {
+    at: usize,
+    sign: u8,
+    line: usize,
+    /// Columns before the first word of its line.
+    indent: usize,
+    first_on_line: bool,
+}
+
+/// A place where the next item begins in the first column: everything still open was forgotten.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Bracket(Bracket),
+    Item { at: usize },
+}
+
+#[derive(Debug)]
+pub(crate) struct Scan {
+    file: FileId,
+    /// The copy for the grammar.
+    pub(crate) mended: String,
+    /// Offsets in `mended` where [`INSERTED`] was put in, ascending.
+    insertions: Vec<usize>,
+    pub(crate) comments: Vec<Range<usize>>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Source offsets already reported, ascending: no second message from these.
+    damage: Vec<usize>,
+}
+
+impl Scan {
+    pub(crate) fn source_offset(&self, mended: usize) -> usize {
+        let before = self.insertions.partition_point(|at| *at < mended);
+        let Some(last) = before.checked_sub(1).and_then(|index| self.insertions.get(index)) else { return mended };
+        mended - (before - 1) * INSERTED.len() - (mended - last).min(INSERTED.len())
+    }
+
+    pub(crate) fn is_damaged(&self, range: &Range<usize>) -> bool {
+        let first = self.damage.partition_point(|at| *at < range.start);
+        self.damage.get(first).is_some_and(|at| *at <= range.end)
+    }
+
+    /// `end` moved back over blanks and comments, but not before `start`.
+    pub(crate) fn trim_end(&self, source: &str, start: usize, mut end: usize) -> usize {
+        loop {
+            let text = source.get(start..end).unwrap_or("");
+            let trimmed = start + text.trim_end_matches([' ', '\t', '\r', '\n']).len();
+            let index = self.comments.partition_point(|comment| comment.start < trimmed);
+            match index.checked_sub(1).and_then(|index| self.comments.get(index)) {
+                Some(comment) if comment.end >= trimmed && comment.start >= start => end = comment.start,
+                _ => return trimmed,
+            }
+        }
+    }
+}
+
+/// Looks through `source` once; see the module.
+pub(crate) fn scan(file: FileId, source: &str) -> Scan {
+    let mut lexer = Lexer::new(file, source);
+    lexer.run();
+    let mut pairing = Pairing { file, lexer: &lexer, stack: Vec::new(), found: Found::default(), by_layout: false };
+    pairing.run();
+    if !pairing.found.is_balanced() {
+        pairing = Pairing { file, lexer: &lexer, stack: Vec::new(), found: Found::default(), by_layout: true };
+        pairing.run();
+    }
+    let found = pairing.found;
+    mend(file, source, lexer, found)
+}
+
+fn mend(file: FileId, source: &str, lexer: Lexer<'_>, found: Found) -> Scan {
+    let mut bytes = source.as_bytes().to_vec();
+    if source.starts_with('\u{feff}') {
+        bytes[..3].fill(b' ');
+    }
+    for range in lexer.broken.iter().chain(&found.fill) {
+        bytes[range.clone()].fill(FILLER);
+    }
+    let mut places = found.insert;
+    places.sort_unstable();
+    let mut mended = Vec::with_capacity(bytes.len() + places.len() * INSERTED.len());
+    let mut insertions = Vec::with_capacity(places.len());
+    let mut from = 0;
+    for place in places {
+        mended.extend_from_slice(&bytes[from..place]);
+        insertions.push(mended.len());
+        mended.extend_from_slice(INSERTED.as_bytes());
+        from = place;
+    }
+    mended.extend_from_slice(&bytes[from..]);
+    let mut diagnostics = lexer.diagnostics;
+    diagnostics.extend(found.diagnostics);
+    let mut damage: Vec<usize> =
+        diagnostics.iter().map(|diagnostic| diagnostic.primary.span.start as usize).chain(found.quiet).collect();
+    damage.sort_unstable();
+    // Fillers replace whole characters byte by byte, so the copy is still UTF-8; a lossy copy would only cost offsets.
+    let mended =
+        String::from_utf8(mended).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    Scan { file, mended, insertions, comments: lexer.comments, diagnostics, damage }
+}
+
+impl Scan {
+    pub(crate) fn span(&self, range: &Range<usize>) -> Span {
+        span(self.file, range)
+    }
+}
+
+fn span(file: FileId, range: &Range<usize>) -> Span {
+    // Files are below 4 GiB by FILE_BYTES_MAX.
+    Span::new(file, range.start as u32, range.end as u32)
+}
+
+/// Texts, comments, brackets, in one pass over the bytes.
+struct Lexer<'s> {
+    file: FileId,
+    source: &'s str,
+    at: usize,
+    line: usize,
+    indent: usize,
+    line_is_blank: bool,
+    comments: Vec<Range<usize>>,
+    events: Vec<Event>,
+    broken: Vec<Range<usize>>,
+    broken_lines: Vec<usize>,
+    /// A `"""` without end: whatever is still open there is its doing.
+    swallowed_end: bool,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'s> Lexer<'s> {
+    fn new(file: FileId, source: &'s str) -> Self {
+        Self {
+            file,
+            source,
+            at: 0,
+            line: 0,
+            indent: 0,
+            line_is_blank: true,
+            comments: Vec::new(),
+            events: Vec::new(),
+            broken: Vec::new(),
+            broken_lines: Vec::new(),
+            swallowed_end: false,
+            diagnostics: Vec::new(),
+        }
+    }
+
+    fn rest(&self) -> &'s str {
+        self.source.get(self.at..).unwrap_or("")
+    }
+
+    fn end_of_line(&self) -> usize {
+        self.rest().find(['\n', '\r']).map_or(self.source.len(), |length| self.at + length)
+    }
+
+    fn run(&mut self) {
+        if self.source.starts_with('\u{feff}') {
+            self.at = 3;
+        }
+        while let Some(sign) = self.source.as_bytes().get(self.at).copied() {
+            match sign {
+                b'\n' | b'\r' => {
+                    self.at += if self.rest().starts_with("\r\n") { 2 } else { 1 };
+                    self.line += 1;
+                    self.indent = 0;
+                    self.line_is_blank = true;
+                    continue;
+                }
+                b' ' | b'\t' => {
+                    self.indent += usize::from(self.line_is_blank);
+                    self.at += 1;
+                    continue;
+                }
+                b'#' => {
+                    let end = self.end_of_line();
+                    self.comments.push(self.at..end);
+                    self.at = end;
+                    continue;
+                }
+                b'"' => self.text(),
+                b'{' | b'}' | b'(' | b')' | b'[' | b']' => {
+                    self.events.push(Event::Bracket(Bracket {
+                        at: self.at,
+                        sign,
+                        line: self.line,
+                        indent: self.indent,
+                        first_on_line: self.line_is_blank,
+                    }));
+                    self.at += 1;
+                }
+                _ => {
+                    if self.line_is_blank && self.indent == 0 && self.begins_item() {
+                        self.events.push(Event::Item { at: self.at });
+                    }
+                    self.at += 1;
+                }
+            }
+            self.line_is_blank = false;
+        }
+    }
+
+    fn begins_item(&self) -> bool {
+        let rest = self.rest();
+        ITEM_WORDS.iter().any(|word| {
+            rest.strip_prefix(word).is_some_and(|after| {
+                after.starts_with([' ', '\t'])
+                    && after.trim_start().starts_with(|c: char| c.is_ascii_alphanumeric() || ".*\"".contains(c))
+            })
+        })
+    }
+
+    fn text(&mut self) {
+        if self.rest().starts_with("\"\"\"") {
+            return self.text_block();
+        }
+        let end = self.end_of_line();
+        let bytes = self.source.as_bytes();
+        let mut at = self.at + 1;
+        while at < end {
+            match bytes[at] {
+                b'\\' => at += 2,
+                b'"' => {
+                    self.at = at + 1;
+                    return;
+                }
+                _ => at += 1,
+            }
+        }
+        let range = self.at..end;
+        self.diagnostics.push(
+            Diagnostic::error(
+                108,
+                "this text is not finished",
+                span(self.file, &range),
+                "no closing `\"` on this line",
+            )
+            .help("end it with `\"`; a text over several lines is written between `\"\"\"` and `\"\"\"`"),
+        );
+        self.broken.push(range);
+        self.broken_lines.push(self.line);
+        self.at = end;
+    }
+
+    fn text_block(&mut self) {
+        let body = self.at + 3;
+        match self.source.get(body..).unwrap_or("").find("\"\"\"") {
+            Some(length) => {
+                let end = body + length + 3;
+                let text = self.source.get(self.at..end).unwrap_or("");
+                self.line += text.replace("\r\n", "\n").matches(['\n', '\r']).count();
+                self.at = end;
+            }
+            None => {
+                self.diagnostics.push(
+                    Diagnostic::error(
+                        108,
+                        "this text block is not finished",
+                        span(self.file, &(self.at..body)),
+                        "no closing `\"\"\"` before the end of the file",
+                    )
+                    .help("put `\"\"\"` on a line of its own after the text"),
+                );
+                self.broken.push(self.at..self.source.len());
+                self.swallowed_end = true;
+                self.at = self.source.len();
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    fill: Vec<Range<usize>>,
+    insert: Vec<usize>,
+    /// Mended without a message of its own.
+    quiet: Vec<usize>,
+    diagnostics: Vec<Diagnostic>,
+    unbalanced: bool,
+}
+
+impl Found {
+    fn is_balanced(&self) -> bool {
+        !self.unbalanced
+    }
+}
+
+/// Finds the partner of each bracket. The second time, when some are missing, it trusts the layout to tell which.
+struct Pairing<'l, 's> {
+    file: FileId,
+    lexer: &'l Lexer<'s>,
+    stack: Vec<Bracket>,
+    found: Found,
+    by_layout: bool,
+}
+
+impl Pairing<'_, '_> {
+    fn run(&mut self) {
+        for event in &self.lexer.events {
+            match *event {
+                Event::Item { at } if self.by_layout => self.close_all(at),
+                Event::Item { .. } => {}
+                Event::Bracket(bracket) if b"{([".contains(&bracket.sign) => {
+                    if self.stack.len() >= NESTING_MAX {
+                        return self.too_deep(bracket);
+                    }
+                    self.stack.push(bracket);
+                }
+                Event::Bracket(bracket) => self.close(bracket),
+            }
+        }
+        self.close_all(self.lexer.source.len());
+    }
+
+    /// Forgets all that is open: at the end of the file, or where the next item plainly begins.
+    fn close_all(&mut self, at: usize) {
+        while let Some(open) = self.stack.pop() {
+            self.never_closed(open, at);
+        }
+    }
+
+    fn close(&mut self, close: Bracket) {
+        let opener = match close.sign {
+            b'}' => b'{',
+            b')' => b'(',
+            _ => b'[',
+        };
+        if opener == b'{' && self.by_layout && close.first_on_line {
+            self.close_deeper(close);
+        }
+        // A `)` cannot reach over a `{`; a `}` ends every `(` and `[` inside its block.
+        let partner = self.stack.iter().rposition(|open| open.sign == opener || (opener != b'{' && open.sign == b'{'));
+        match partner {
+            Some(index) if self.stack.get(index).is_some_and(|open| open.sign == opener) => {
+                while self.stack.len() > index + 1 {
+                    let Some(open) = self.stack.pop() else { return };
+                    self.never_closed(open, close.at);
+                }
+                self.stack.pop();
+            }
+            _ => self.closes_nothing(close),
+        }
+    }
+
+    /// Blocks that began further right than this `}` stands were never closed, if one of its own column is open.
+    fn close_deeper(&mut self, close: Bracket) {
+        let Some(partner) = self.stack.iter().rposition(|open| open.sign == b'{' && open.indent == close.indent) else {
+            return;
+        };
+        while self.stack.len() > partner + 1 {
+            let Some(open) = self.stack.pop() else { return };
+            let line_start = close.at - close.indent;
+            self.never_closed(open, line_start);
+        }
+    }
+
+    /// Gives up on the rest of the file: from here on nothing sensible could be said.
+    fn too_deep(&mut self, bracket: Bracket) {
+        self.found.unbalanced = true;
+        self.found.diagnostics.push(
+            Diagnostic::error(
+                110,
+                format!("brackets are nested more than {NESTING_MAX} deep"),
+                span(self.file, &(bracket.at..bracket.at + 1)),
+                "this one is too deep; nothing after it was read",
+            )
+            .help("give inner parts a name with `let`, or move steps into a stage of their own"),
+        );
+        let end = self.lexer.source.len();
+        self.found.fill.push(bracket.at..end);
+        while let Some(open) = self.stack.pop() {
+            self.found.quiet.push(open.at);
+            self.mend_open(open, end);
+        }
+    }
+
+    fn never_closed(&mut self, open: Bracket, at: usize) {
+        self.found.unbalanced = true;
+        self.mend_open(open, at);
+        let is_consequence = self.lexer.swallowed_end && at == self.lexer.source.len();
+        if is_consequence || self.lexer.broken_lines.binary_search(&open.line).is_ok() {
+            self.found.quiet.push(open.at);
+            return;
+        }
+        let (what, close) = match open.sign {
+            b'{' => ("block", '}'),
+            b'(' => ("bracket", ')'),
+            _ => ("bracket", ']'),
+        };
+        let sign = char::from(open.sign);
+        self.found.diagnostics.push(
+            Diagnostic::error(
+                103,
+                format!("this {what} is never closed"),
+                span(self.file, &(open.at..open.at + 1)),
+                format!("no `{close}` belongs to this `{sign}`"),
+            )
+            .help(format!("add the missing `{close}`")),
+        );
+    }
+
+    fn mend_open(&mut self, open: Bracket, at: usize) {
+        if open.sign == b'{' {
+            self.found.insert.push(at);
+        } else {
+            self.found.fill.push(open.at..open.at + 1);
+        }
+    }
+
+    fn closes_nothing(&mut self, close: Bracket) {
+        self.found.unbalanced = true;
+        self.found.fill.push(close.at..close.at + 1);
+        if self.lexer.broken_lines.binary_search(&close.line).is_ok() {
+            self.found.quiet.push(close.at);
+            return;
+        }
+        let sign = char::from(close.sign);
+        self.found.diagnostics.push(
+            Diagnostic::error(
+                103,
+                format!("`{sign}` closes nothing"),
+                span(self.file, &(close.at..close.at + 1)),
+                "nothing is open here",
+            )
+            .help(format!("delete this `{sign}`, or look above for the block that was closed too early")),
+        );
+    }
+}
