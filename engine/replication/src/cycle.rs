@@ -1,5 +1,9 @@
 //! One cycle: cut, ship, commit, settle.
 //!
+//! A `together` group is one cut: the I/O of every member is held before the first disk is cut and until after the last.
+//! Any other group still gets one point per cycle, but each machine is a cut of its own, one after another and without a
+//! hold: the point's moment is that of its oldest member, and nothing is promised between members.
+//!
 //! What can go wrong, and what then holds:
 //!
 //! | where | what the store says | what heals it |
@@ -211,9 +215,7 @@ impl Replicator {
         };
         let totals = &totals;
         let ships = shipments.iter().enumerate().map(|(index, shipment)| async move {
-            let shipped = site.ship(&shipment.order, &Part { totals, index }).await;
-            let what = || format!("ship `{}/{}`", shipment.order.machine, shipment.order.disk);
-            shipped.map(|shipped| (index, shipped)).map_err(|failure| failure.during(what()))
+            site.ship(&shipment.order, &Part { totals, index }).await.map(|shipped| (index, shipped))
         });
         let mut shipped = vec![ShippedDisk::default(); shipments.len()];
         let ships: Vec<_> = ships.collect();
@@ -389,6 +391,9 @@ impl Commit {
 
     fn notes(&self, protection: &Protection) -> Vec<String> {
         let mut notes: Vec<String> = self.cuts.reports.iter().flat_map(|report| report.notes.clone()).collect();
+        if !protection.policy.bandwidth_windows.is_empty() {
+            notes.push("bandwidth windows are not applied yet: the policy's plain rate holds at all hours".to_owned());
+        }
         for shipment in &self.shipments {
             let of = format!("`{}/{}`", shipment.order.machine, shipment.order.disk);
             let cut = find_cut(&self.cuts, &shipment.order.machine, &shipment.order.disk);

@@ -41,6 +41,22 @@ pub trait SegmentBin: Send + Sync + std::fmt::Debug {
     async fn delete(&self, segment: &SegmentName) -> Result<()>;
 }
 
+#[async_trait]
+impl SegmentBin for muster_vault::Vault {
+    async fn list(&self) -> Result<Vec<StoredSegment>> {
+        let stored = |segment: muster_vault::StoredSegment| StoredSegment {
+            name: segment.name,
+            stored_bytes: segment.stored_bytes,
+            written: segment.modified,
+        };
+        Ok(self.segments().await?.into_iter().map(stored).collect())
+    }
+    async fn delete(&self, segment: &SegmentName) -> Result<()> {
+        self.delete_segments(std::slice::from_ref(segment)).await?;
+        Ok(())
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GcReport {
     /// Layers taken out of the catalogue by this call.

@@ -15,7 +15,7 @@ use world::*;
 const SEEDS: u64 = 30;
 
 async fn play(seed: u64) -> (usize, usize) {
-    let together = seed % 3 != 0;
+    let together = !seed.is_multiple_of(3);
     let mut world = World::new(seed, &plain_machines(), together, true).await;
     // Points must not age out here: every loss would be a fault.
     world.estate.policies.values_mut().for_each(|policy| policy.retain = muster_runsheet::Duration::from_mins(60 * 24));

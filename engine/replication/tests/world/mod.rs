@@ -1,6 +1,6 @@
 //! A small world for the reconciler: simulated sites, a vault in memory, a store whose writes can fail, and a model of
 //! what every disk held at every cut.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -146,6 +146,8 @@ pub struct TestSite {
     pub hang_ships: AtomicBool,
     pub modes: Mutex<Vec<String>>,
     pub rate_limits: Mutex<Vec<Option<u64>>>,
+    /// Ship with the real pipeline into this vault.
+    pub real: Mutex<Option<muster_vault::Vault>>,
 }
 
 impl TestSite {
@@ -278,6 +280,11 @@ impl Site for TestSite {
             self.vault.put(&order.lineage, self.clock.now(), vec![(0, 512, Some(vec![9; 512]))]);
             return Err(Failure::transient("injected: the way to the vault broke"));
         }
+        let real = self.real.lock().unwrap().clone();
+        if let Some(vault) = real {
+            let writer = WriterId::new(format!("w{}", self.vault.next.fetch_add(1, Ordering::Relaxed)));
+            return muster_replication::pipeline::ship(&vault, source.as_ref(), order, &writer, progress).await;
+        }
         let pieces = match &order.mode {
             ShipMode::Full => Self::read_all(source.as_ref(), ExtentKind::Zero).await?,
             ShipMode::Delta => Self::read_all(source.as_ref(), ExtentKind::Unchanged).await?,
@@ -392,6 +399,7 @@ impl World {
                 hang_ships: AtomicBool::new(false),
                 modes: Mutex::default(),
                 rate_limits: Mutex::default(),
+                real: Mutex::default(),
             };
             sites.insert(site, Arc::new(made));
         }
@@ -413,7 +421,7 @@ impl World {
         estate.groups.insert(group(), sheet);
         estate.policies.insert(gold.name.clone(), gold);
         let store = MemoryStore::new(seed ^ 0x55);
-        let replicator = connect(&store, &sites, &clock, &random);
+        let replicator = connect(&store, &sites, &clock, &random, "file:///vault");
         let world = Self { clock, random, store, vault, model, sites, replicator, estate };
         world.replicator.protect(&world.estate, &group()).await.unwrap();
         world
@@ -430,7 +438,10 @@ impl World {
     }
     /// The control service is killed and another one starts.
     pub fn restart(&mut self) {
-        self.replicator = connect(&self.store, &self.sites, &self.clock, &self.random);
+        self.replicator = connect(&self.store, &self.sites, &self.clock, &self.random, "file:///vault");
+    }
+    pub fn connect_to(&mut self, vault: &str) {
+        self.replicator = connect(&self.store, &self.sites, &self.clock, &self.random, vault);
     }
     pub fn take_modes(&self, site: &SiteName) -> Vec<String> {
         let mut modes = std::mem::take(&mut *self.site(site).modes.lock().unwrap());
@@ -512,9 +523,10 @@ fn connect(
     sites: &BTreeMap<SiteName, Arc<TestSite>>,
     clock: &Arc<VirtualClock>,
     random: &Arc<SeededRandom>,
+    vault: &str,
 ) -> Replicator {
     let sites = sites.iter().map(|(name, site)| (name.clone(), Arc::clone(site) as Arc<dyn Site>)).collect();
-    Replicator::new(store.clone(), sites, "file:///vault", clock.clone(), random.clone())
+    Replicator::new(store.clone(), sites, vault, clock.clone(), random.clone())
 }
 
 /// Two machines without programs: three disks of 1 MiB.
