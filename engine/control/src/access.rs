@@ -161,8 +161,7 @@ impl Reader {
     async fn answer(&self, request: &Request) -> Result<Value> {
         match request {
             Request::Status => {
-                let mut status: StatusAnswer =
-                    service::status(&self.store, &self.replicator, self.clock.now()).await?;
+                let mut status: StatusAnswer = service::status(&self.store, &self.replicator).await?;
                 let lease = self.slate.lease().await?;
                 status.holder =
                     lease.filter(|lease| lease.is_alive(self.clock.now())).map(|lease| lease.owner.to_string());

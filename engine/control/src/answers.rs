@@ -1,8 +1,8 @@
 //! What requests are answered with: the data behind `--json`.
 
 use muster_journal::RunSummary;
-use muster_ports::{GroupName, PlanName, PointId, RunId, StepId, Timestamp};
-use muster_replication::PointSummary;
+use muster_ports::{PlanName, PointId, RunId, StepId, Timestamp};
+use muster_replication::{GroupStatus, PointSummary};
 use muster_runsheet::{Operation, PlanState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,29 +13,9 @@ pub struct StatusAnswer {
     pub holder: Option<String>,
     /// Plans that have ever been run; the others stand at their beginning.
     pub plans: BTreeMap<String, PlanState>,
-    pub groups: Vec<GroupAnswer>,
+    pub groups: Vec<GroupStatus>,
     /// Newest first.
     pub runs: Vec<RunSummary>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GroupAnswer {
-    pub group: GroupName,
-    /// `first copy`, `replicating`, `resync`, `suspended`.
-    pub phase: String,
-    pub source: String,
-    pub target: String,
-    pub newest: Option<PointSummary>,
-    pub lag_millis: Option<u64>,
-    pub rpo_millis: u64,
-    pub last_error: Option<String>,
-    pub last_cycle_bytes: u64,
-}
-
-impl GroupAnswer {
-    pub fn keeps_promise(&self) -> bool {
-        self.lag_millis.is_some_and(|lag| lag <= self.rpo_millis)
-    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

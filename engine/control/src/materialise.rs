@@ -29,7 +29,7 @@ pub async fn materialise(
             let failure = during(error.into());
             if exists { failure.help("name another folder, or move the file away") } else { failure }
         })?;
-        write_disk(&vault.replica(image).await?, &file, progress).await.map_err(during)?;
+        write_disk(&vault.replica(image), &file, progress).await.map_err(during)?;
         written.push(path);
     }
     Ok(written)

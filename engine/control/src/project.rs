@@ -40,6 +40,10 @@ impl World for FolderWorld {
         // Invalid UTF-8 becomes replacement characters, which the parser then points at.
         Some(String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned())
     }
+
+    fn folder(&self) -> Option<String> {
+        Some(self.folder.canonicalize().ok()?.to_string_lossy().into_owned())
+    }
 }
 
 impl Project {

@@ -21,6 +21,12 @@ pub struct Follow {
     pub presigned: Option<Answer>,
 }
 
+impl std::fmt::Debug for Follow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follow").field("wait", &self.wait).field("presigned", &self.presigned).finish_non_exhaustive()
+    }
+}
+
 /// All runs this process works on.
 #[derive(Debug)]
 pub struct ActiveRuns {

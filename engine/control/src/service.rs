@@ -11,10 +11,10 @@ use crate::runs::{ActiveRuns, Follow};
 use crate::sites::Sites;
 use muster_executor::Executor;
 use muster_hooks::HookHost;
-use muster_journal::{RunStatus, RunStore, RunSummary};
+use muster_journal::{RunState, RunStatus, RunStore, RunSummary};
 use muster_ports::*;
 use muster_replication::{Recovery, Replicator};
-use muster_runsheet::{Estate, Kind, PlanState, Runsheet};
+use muster_runsheet::{Action, Estate, Kind, Node, PlanState, Runsheet};
 use muster_steps::Steps;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -29,7 +29,6 @@ pub struct Control {
     store: Arc<dyn StateStore>,
     replicator: Arc<Replicator>,
     runs: ActiveRuns,
-    clock: Arc<dyn Clock>,
     schedule: Mutex<Option<JoinHandle<()>>>,
     /// Why this process may not go on: it was fenced.
     lost: Mutex<Option<Failure>>,
@@ -46,24 +45,19 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
 }
 
-/// How often the schedule looks for what is due.
-const SCHEDULE_LOOK: std::time::Duration = std::time::Duration::from_millis(250);
-/// How long the schedule rests after a failure of the store itself.
-const SCHEDULE_REST: std::time::Duration = std::time::Duration::from_secs(2);
-
 impl Control {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { name, vault_url, store, sites, clock, random } = parts;
         let sites = sites.0;
         let replicator =
             Arc::new(Replicator::new(store.clone(), sites.clone(), vault_url, clock.clone(), random.clone()));
-        let hooks = HookHost::new(sites.clone(), clock.clone(), random.clone());
+        let hooks = HookHost::new(clock.clone(), random.clone());
         let recovery: Arc<dyn Recovery> = replicator.clone();
         let steps = Arc::new(Steps::new(sites, recovery, store.clone(), hooks, clock.clone()));
         let executor = Arc::new(Executor::new(store.clone(), steps, clock.clone(), random));
         let runs = ActiveRuns::new(executor, clock.clone());
         let schedule = Mutex::new(None);
-        Arc::new(Self { name, store, replicator, runs, clock, schedule, lost: Mutex::new(None) })
+        Arc::new(Self { name, store, replicator, runs, schedule, lost: Mutex::new(None) })
     }
 
     pub async fn handle(self: &Arc<Self>, request: Request, sink: Arc<dyn Sink>) -> Result<Value> {
@@ -112,7 +106,7 @@ impl Control {
     }
 
     async fn status(&self) -> Result<StatusAnswer> {
-        let mut status = status(&self.store, &self.replicator, self.clock.now()).await?;
+        let mut status = status(&self.store, &self.replicator).await?;
         status.holder = Some(self.name.clone());
         Ok(status)
     }
@@ -156,25 +150,15 @@ impl Control {
         let Ok(mut schedule) = self.schedule.lock() else { return };
         if schedule.is_none() {
             let control = Arc::downgrade(self);
+            let replicator = self.replicator.clone();
             *schedule = Some(tokio::spawn(async move {
-                while let Some(control) = control.upgrade() {
-                    let rest = match control.replicator.tick().await {
-                        Ok(()) => SCHEDULE_LOOK,
-                        Err(failure) if failure.class == FailureClass::Refused => {
-                            tracing::error!(%failure, "replication ends here");
-                            if let Ok(mut lost) = control.lost.lock() {
-                                *lost = Some(failure);
-                            }
-                            return;
-                        }
-                        Err(failure) => {
-                            tracing::warn!(%failure, "the replication schedule could not be read");
-                            SCHEDULE_REST
-                        }
-                    };
-                    let clock = control.clock.clone();
-                    drop(control);
-                    clock.sleep(rest).await;
+                if let Err(failure) = replicator.run_until(std::future::pending()).await {
+                    tracing::error!(%failure, "replication ends here");
+                    if let Some(control) = control.upgrade()
+                        && let Ok(mut lost) = control.lost.lock()
+                    {
+                        *lost = Some(failure);
+                    }
                 }
             }));
         }
@@ -215,11 +199,7 @@ fn not_json(error: serde_json::Error) -> Failure {
 }
 
 /// Where everything stands, by the store alone.
-pub(crate) async fn status(
-    store: &Arc<dyn StateStore>,
-    replicator: &Replicator,
-    now: Timestamp,
-) -> Result<StatusAnswer> {
+pub(crate) async fn status(store: &Arc<dyn StateStore>, replicator: &Replicator) -> Result<StatusAnswer> {
     let mut plans = BTreeMap::new();
     for (key, value) in store.scan("plan/").await? {
         if let Some(plan) = key.strip_prefix("plan/").and_then(|rest| rest.strip_suffix("/state")) {
@@ -228,22 +208,7 @@ pub(crate) async fn status(
             plans.insert(plan.to_owned(), state);
         }
     }
-    let groups = replicator
-        .status()
-        .await?
-        .into_iter()
-        .map(|status| GroupAnswer {
-            lag_millis: status.newest.as_ref().map(|point| now.0.saturating_sub(point.at.0)),
-            group: status.group,
-            phase: status.phase.to_string(),
-            source: status.source.to_string(),
-            target: status.target.to_string(),
-            newest: status.newest,
-            rpo_millis: status.rpo.as_millis(),
-            last_error: status.last_error,
-            last_cycle_bytes: status.last_cycle_bytes,
-        })
-        .collect();
+    let groups = replicator.status().await?;
     Ok(StatusAnswer { holder: None, plans, groups, runs: newest_first(store).await? })
 }
 
@@ -295,6 +260,25 @@ pub(crate) async fn cleanup_sheet(store: &Arc<dyn StateStore>, plan: &PlanName) 
             .help("`muster status` shows what stands; an unfinished drill is stopped with `muster cancel`"));
     };
     let loaded = RunStore::new(store.clone()).load(&drill.id).await?;
-    let made = muster_steps::made_in_drill(&loaded.sheet, &loaded.state);
-    Ok(muster_compiler::cleanup_sheet(&loaded.sheet, drill.id.as_str(), &made))
+    let made = made_by(&loaded.sheet, &loaded.state);
+    let now = plan_state(store, plan).await?;
+    Ok(muster_compiler::cleanup_sheet_from(&loaded.sheet, drill.id.as_str(), &made, now))
+}
+
+/// The machines a drill has begun to make; one that came half into being is among them.
+fn made_by(sheet: &Runsheet, state: &RunState) -> Vec<MachineName> {
+    let begun = |node: &&Node| state.node(&node.id).is_some_and(|node| node.attempted());
+    let machine = |node: &Node| match &node.action {
+        Action::Clone { machine, .. } => Some(machine.clone()),
+        _ => None,
+    };
+    sheet.nodes.iter().filter(begun).filter_map(machine).collect()
+}
+
+async fn plan_state(store: &Arc<dyn StateStore>, plan: &PlanName) -> Result<PlanState> {
+    match store.get(&muster_steps::plan_state_key(plan)).await? {
+        Some(value) => serde_json::from_slice(&value)
+            .map_err(|error| Failure::diverged(format!("the state of plan `{plan}` does not read back: {error}"))),
+        None => Ok(PlanState::HOME),
+    }
 }

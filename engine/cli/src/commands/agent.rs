@@ -18,13 +18,11 @@ pub async fn agent(
     let folder = folder.canonicalize()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let provider: Arc<dyn Provider> = match provider {
-        ProviderWord::Qemu => muster_provider_qemu::QemuProvider::open(site.clone(), folder.clone(), clock).await?,
-        ProviderWord::Simulated => muster_provider_simulated::SimulatedProvider::open(
-            site.clone(),
-            folder.clone(),
-            clock,
-            Arc::new(SystemRandom),
-        )?,
+        ProviderWord::Qemu => muster_provider_qemu::QemuProvider::open(site.clone(), folder.clone(), clock)?,
+        ProviderWord::Simulated => {
+            let random = Arc::new(SystemRandom);
+            Arc::new(muster_provider_simulated::SimulatedProvider::open(site.clone(), &folder, clock, random)?)
+        }
     };
     let options = muster_agent::AgentOptions { site, folder, listen, key_file: common.key_file.clone() };
     muster_agent::run_agent(provider, options).await?;

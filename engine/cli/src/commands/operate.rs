@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::output;
 use muster_compiler::CompileOptions;
 use muster_control::{Project, Request, RunAnswer, StatusAnswer, write_whole};
-use muster_journal::Answer;
+use muster_journal::{Answer, RunStatus};
 use muster_ports::{Failure, PlanName, Result, RunId};
 use muster_runsheet::{Direction, Kind, Operation, Phase, PlanState, Runsheet, view};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ fn compile(
     plan: &str,
     operation: Operation,
     point: Option<String>,
+    drilled: bool,
 ) -> Result<std::result::Result<Runsheet, Exit>> {
     let names = project.checked.plan_names();
     if !names.iter().any(|name| name.as_str() == plan) {
@@ -25,7 +26,7 @@ fn compile(
         return Err(Failure::permanent(format!("there is no plan `{plan}` in `{}`", project.folder.display()))
             .help(format!("the plans here: {}", known.join(", "))));
     }
-    match project.checked.compile(plan, operation, CompileOptions { point, ..CompileOptions::default() }) {
+    match project.checked.compile(plan, operation, CompileOptions { point, drilled }) {
         Ok(sheet) => Ok(Ok(sheet)),
         Err(diagnostics) => {
             plans::print(common, &diagnostics, &project.checked.sources);
@@ -86,7 +87,7 @@ pub async fn dry_run(
         access.close().await;
         sheet
     } else {
-        match compile(common, &project, plan, Operation { kind, direction }, point)? {
+        match compile(common, &project, plan, Operation { kind, direction }, point, state.drilled)? {
             Ok(sheet) => sheet,
             Err(exit) => return Ok(exit),
         }
@@ -146,7 +147,7 @@ async fn start_in(
     if !state.allows(operation) {
         return Err(illegal(plan, operation, state));
     }
-    match compile(common, &project, plan, operation, point)? {
+    match compile(common, &project, plan, operation, point, state.drilled)? {
         Ok(sheet) => run_sheet(common, Some(project), sheet, presigned, options).await,
         Err(exit) => Ok(exit),
     }
@@ -221,7 +222,7 @@ pub async fn cleanup(common: &Common, plan: String, options: &RunOptions) -> Res
 pub async fn cancel(common: &Common, plan: &str, options: &RunOptions) -> Result<Exit> {
     let access = open::writing(common, None, "cancel", options).await?;
     let status: StatusAnswer = access.ask(&Request::Status, common).await?;
-    let unfinished = status.runs.iter().find(|run| run.plan.as_str() == plan && !run.ended());
+    let unfinished = status.runs.iter().find(|run| run.plan.as_str() == plan && run.status == RunStatus::Open);
     if let Some(run) = unfinished {
         let request = Request::CancelRun {
             run: run.id.clone(),
@@ -285,8 +286,7 @@ pub fn finish(common: &Common, answer: RunAnswer) -> Result<Exit> {
     Ok(match answer.end {
         muster_control::End::Done { degraded: false } => Exit::Done,
         muster_control::End::Done { degraded: true } => Exit::Degraded,
-        muster_control::End::Undone => Exit::Failed,
-        muster_control::End::Aborted => Exit::Failed,
+        muster_control::End::Undone | muster_control::End::Aborted | muster_control::End::Failed => Exit::Failed,
         muster_control::End::Paused => Exit::WaitsForPerson,
     })
 }

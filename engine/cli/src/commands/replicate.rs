@@ -70,8 +70,9 @@ async fn follow(access: &open::Opened, common: &Common, until_protected: bool) -
     loop {
         let status: StatusAnswer = access.ask(&Request::Status, common).await?;
         for group in &status.groups {
-            let known = errors.insert(group.group.clone(), group.last_error.clone()).flatten();
-            match &group.last_error {
+            let error = group.last_error.as_ref().map(|error| error.failure.message.clone());
+            let known = errors.insert(group.group.clone(), error.clone()).flatten();
+            match &error {
                 Some(error) if known.as_ref() != Some(error) => output::say(format!("{}: {error}", group.group)),
                 _ => {}
             }

@@ -6,6 +6,7 @@ use crate::exit::Exit;
 use crate::output;
 use muster_control::{LogAnswer, PointsAnswer, Project, Request, StatusAnswer, words};
 use muster_ports::{GroupName, Result, RunId};
+use muster_replication::GroupPhase;
 use muster_runsheet::PlanState;
 
 pub async fn status(common: &Common) -> Result<Exit> {
@@ -36,14 +37,16 @@ pub async fn status(common: &Common) -> Result<Exit> {
         .map(|group| {
             let lag = group.lag_millis.map_or_else(|| "-".to_owned(), output::duration);
             let promise = output::duration(group.rpo_millis);
-            let verdict = if group.keeps_promise() { "" } else { "  behind" };
+            let verdict = if group.within_rpo { "" } else { "  behind" };
+            let target = group.target.as_ref().map_or("-", |site| site.as_str());
+            let sent = group.last_cycle.as_ref().map_or_else(|| "-".to_owned(), |cycle| output::bytes(cycle.sent_bytes));
             vec![
                 group.group.to_string(),
-                format!("{} -> {}", group.source, group.target),
-                group.phase.clone(),
+                format!("{} -> {target}", group.source),
+                phase_words(&group.phase),
                 format!("{lag} of {promise}{verdict}"),
-                output::bytes(group.last_cycle_bytes),
-                group.last_error.clone().unwrap_or_default(),
+                sent,
+                group.last_error.as_ref().map(|error| error.failure.message.clone()).unwrap_or_default(),
             ]
         })
         .collect();
@@ -55,6 +58,15 @@ pub async fn status(common: &Common) -> Result<Exit> {
         None => output::say("nobody holds the vault: replication stands still (`muster replicate`)"),
     }
     Ok(Exit::Done)
+}
+
+fn phase_words(phase: &GroupPhase) -> String {
+    match phase {
+        GroupPhase::FirstCopy => "first copy".to_owned(),
+        GroupPhase::Replicating => "replicating".to_owned(),
+        GroupPhase::Resync { why } => format!("resync: {why}"),
+        GroupPhase::Suspended { run } => format!("suspended by run {run}"),
+    }
 }
 
 fn state_words(state: PlanState) -> String {

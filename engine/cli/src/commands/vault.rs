@@ -33,22 +33,27 @@ pub async fn info(common: &Common) -> Result<Exit> {
     let project = Project::load(&common.plans).ok();
     let url = open::vault_url(common, project.as_ref())?;
     let vault = Vault::open(&url, &KeySource::File(common.key_file.clone())).await?;
-    let usage = vault.usage().await?;
+    let facts = vault.info().await?;
+    let segments = vault.segments().await?;
+    let stored: u64 = segments.iter().map(|segment| segment.stored_bytes).sum();
     let access = open::reading(common, project.as_ref()).await?;
     let status: StatusAnswer = access.ask(&Request::Status, common).await?;
     access.close().await;
     if common.json {
         output::json(&serde_json::json!({
-            "url": url, "id": vault.id().to_string(), "segments": usage.segments, "stored_bytes": usage.bytes,
+            "url": facts.url, "id": facts.id, "format": facts.format, "keys": facts.slots.len(), "segments": segments.len(), "stored_bytes": stored,
             "groups": status.groups, "holder": status.holder,
         }));
         return Ok(Exit::Done);
     }
     output::data(format!(
-        "vault     {}\nurl       {url}\nsegments  {}\nstored    {}\ngroups    {}\nheld by   {}\n",
-        vault.id(),
-        usage.segments,
-        output::bytes(usage.bytes),
+        "vault     {}\nurl       {}\nformat    {}\nkeys      {}\nsegments  {}\nstored    {}\ngroups    {}\nheld by   {}\n",
+        facts.id,
+        facts.url,
+        facts.format,
+        facts.slots.len(),
+        segments.len(),
+        output::bytes(stored),
         status.groups.len(),
         status.holder.as_deref().unwrap_or("nobody"),
     ));
