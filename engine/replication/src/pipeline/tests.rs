@@ -252,7 +252,8 @@ async fn a_disk_that_is_too_small_or_answers_nonsense_is_refused() {
     let error = materialise(&replica, &Disk::new(vec![0; BLOCK]), &Silent).await.unwrap_err();
     assert!(error.class == FailureClass::Permanent && error.help.is_some(), "{error}");
     for extents in [vec![], vec![(4096, 4096)], vec![(0, 0)], vec![(0, u64::MAX)], vec![(0, 4096), (8192, 4096)]] {
-        let mut walk = crate::pipeline::walk::Walk::new(&Liar(&extents), 1 << 20);
+        let liar = Liar(&extents);
+        let mut walk = crate::pipeline::walk::Walk::new(&liar, 1 << 20);
         let error = loop {
             match walk.next().await {
                 Ok(stretch) => assert!(stretch.is_some(), "a gap was taken for the end: {extents:?}"),
