@@ -173,7 +173,7 @@ async fn make_fit(home: &Path, file: &str, size_bytes: u64) -> Result<bool> {
 
 async fn serve(home: &Path, tag: &str, record: &DiskRecord) -> Result<OpenDisk> {
     let node = disk::node(0);
-    let mut host = call_writer(home, tag, disk::blockdev(home, 0, record)).await?;
+    let mut host = call_writer(home, tag, disk::blockdevs(home, 0, record)).await?;
     let opening = async {
         for bitmap in node_facts(&mut host, &node).await?.bitmaps {
             remove_bitmap(&mut host, &node, &bitmap.name).await?;

@@ -30,18 +30,26 @@ fn socket_from(machine: &Path, socket: &str) -> String {
     }
 }
 
-/// The block node of a disk, for a process whose working folder is the machine's.
-pub(crate) fn blockdev(folder: &Path, index: usize, disk: &DiskRecord) -> Value {
-    let mut value = json!({
+/// The node an overlay reads from.
+pub(crate) fn base(index: usize) -> String {
+    format!("base{index}")
+}
+
+/// The block nodes of a disk, lower ones first, for a process whose working folder is the machine's.
+pub(crate) fn blockdevs(folder: &Path, index: usize, disk: &DiskRecord) -> Vec<Value> {
+    let mut nodes = Vec::new();
+    let mut top = json!({
         "driver": "qcow2",
         "node-name": node(index),
         "discard": "unmap",
         "file": { "driver": "file", "filename": disk.file, "discard": "unmap" },
     });
     if let Some(export) = &disk.export {
-        value["backing"] = json!({
+        // A node of its own: options given in place would be mixed with those in the image's header.
+        top["backing"] = json!(base(index));
+        nodes.push(json!({
             "driver": "raw",
-            "node-name": format!("base{index}"),
+            "node-name": base(index),
             "read-only": true,
             "file": {
                 "driver": "nbd",
@@ -50,9 +58,10 @@ pub(crate) fn blockdev(folder: &Path, index: usize, disk: &DiskRecord) -> Value 
                 "reconnect-delay": limits::EXPORT_RECONNECT_SECONDS,
                 "open-timeout": limits::EXPORT_OPEN_SECONDS,
             },
-        });
+        }));
     }
-    value
+    nodes.push(top);
+    nodes
 }
 
 async fn qemu_img(folder: &Path, arguments: &[&str]) -> Result<String> {

@@ -7,7 +7,7 @@
 //!   off   writer        writer-*.pid   writer-*.sock     one disk, writable, for a landing
 //! ```
 
-use crate::disk::blockdev;
+use crate::disk::blockdevs;
 use crate::folder::{Folder, MachineRecord, at, remove};
 use crate::limits;
 use crate::process::{Namespace, ProcessId, from_file, launch, tail};
@@ -89,14 +89,14 @@ pub(crate) async fn reach(folder: &Folder, record: &MachineRecord) -> Result<Hos
     if let Some(process) = from_file(&pid_file) {
         return Ok(Host::new(&home, &socket, process, true));
     }
-    let nodes = record.disks.iter().enumerate().map(|(index, disk)| blockdev(&home, index, disk)).collect();
+    let nodes = record.disks.iter().enumerate().flat_map(|(index, disk)| blockdevs(&home, index, disk)).collect();
     let process = call_daemon(&home, ATTENDANT, nodes).await?;
     Ok(Host::new(&home, &socket, process, true))
 }
 
 /// A storage daemon that has one disk open to be written.
-pub(crate) async fn call_writer(home: &Path, tag: &str, node: Value) -> Result<Host> {
-    let process = call_daemon(home, tag, vec![node]).await?;
+pub(crate) async fn call_writer(home: &Path, tag: &str, nodes: Vec<Value>) -> Result<Host> {
+    let process = call_daemon(home, tag, nodes).await?;
     Ok(Host::new(home, &format!("{tag}.sock"), process, true))
 }
 

@@ -42,6 +42,8 @@ pub(crate) async fn step(folder: &Folder, instance: &InstanceName) -> Result<Sta
                     return Err(Failure::transient(format!("hydrate `{}` of `{instance}`: {error}", tied.name))
                         .help("the replica has to be served until the copy is whole"));
                 }
+                // Nothing reads through it any more; without this it would look for the export for ever.
+                host.execute("blockdev-del", json!({ "node-name": disk::base(index) })).await?;
             }
             Some(_) => {}
         }

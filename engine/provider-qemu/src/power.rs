@@ -1,7 +1,7 @@
 //! On and off.
 
 use crate::accel::{self, Accel};
-use crate::disk::{blockdev, node, reconcile_ties};
+use crate::disk::{blockdevs, node, reconcile_ties};
 use crate::folder::{Folder, MachineRecord, at, remove};
 use crate::host::{MACHINE_LOG, MACHINE_PID, MACHINE_SOCKET, await_monitor, dismiss_all, machine_process};
 use crate::network::{self, Place};
@@ -76,7 +76,9 @@ fn command_line(folder: &Folder, home: &Path, record: &MachineRecord, accel: &Ac
     add("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0".to_owned());
     add("-device", "virtio-rng-pci".to_owned());
     for (index, disk) in record.disks.iter().enumerate() {
-        add("-blockdev", blockdev(home, index, disk).to_string());
+        for node in blockdevs(home, index, disk) {
+            add("-blockdev", node.to_string());
+        }
         let mut device = json!({ "driver": "virtio-blk-pci", "drive": node(index), "id": format!("drive{index}") });
         if index == 0 {
             device["bootindex"] = json!(1);

@@ -31,6 +31,9 @@ impl SocketPath {
     }
 }
 
+/// Read at once. Not on the stack: it would be part of every future that talks to a monitor.
+const READ_BYTES: usize = 16 << 10;
+
 #[derive(Debug)]
 pub(crate) struct JsonLines {
     stream: UnixStream,
@@ -76,10 +79,10 @@ impl JsonLines {
             if looked > limits::LINE_BYTES {
                 return Err(Failure::permanent(format!("{} sends a line without end", self.peer)));
             }
-            let mut chunk = [0u8; 16 << 10];
-            match self.stream.read(&mut chunk).await {
+            self.pending.reserve(READ_BYTES);
+            match self.stream.read_buf(&mut self.pending).await {
                 Ok(0) => return Err(Failure::transient(format!("{} has hung up", self.peer))),
-                Ok(count) => self.pending.extend_from_slice(&chunk[..count]),
+                Ok(_) => {}
                 Err(error) => return Err(Failure::transient(format!("{} cannot be heard: {error}", self.peer))),
             }
         }

@@ -1,0 +1,167 @@
+//! A site in a namespace of its own, with the test as its agent.
+//!
+//! What is missing on this computer fails the test with the command that installs it: nothing is skipped.
+
+#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
+
+use async_trait::async_trait;
+use muster_lab::{Lab, Machine, Role};
+use muster_ports::*;
+use muster_provider_qemu::QemuProvider;
+use std::fs::{File, OpenOptions};
+use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const DATABASE_IP: &str = "10.10.20.11";
+pub const DATABASE_MAC: &str = "52:54:00:10:00:11";
+pub const PRODUCTION: &str = "10.10.20.0/24";
+/// An emulated machine on a loaded host; alone it takes five seconds.
+const BOOT: Duration = Duration::from_secs(120);
+
+pub struct Bench {
+    pub provider: Arc<QemuProvider>,
+    pub lab: Lab,
+}
+
+/// Runs `test` inside a site that has a database machine, off.
+pub fn on_a_site<F: Future<Output = ()>>(seed: &str, test: impl FnOnce(Bench) -> F) {
+    let mut lab = Lab::open(seed).unwrap_or_else(|error| panic!("{error}"));
+    let images = lab.images().clone();
+    let site = lab.add_site("hq").unwrap_or_else(|error| panic!("{error}"));
+    site.write_networks(&[("prod", PRODUCTION)]).unwrap();
+    let database = Machine::new("db", Role::Database, "prod", DATABASE_MAC, DATABASE_IP);
+    site.machine(&images, &database).unwrap_or_else(|error| panic!("{error}"));
+    // Threads and processes begin in the namespace of the thread that starts them.
+    site.enter().unwrap_or_else(|error| panic!("{error}"));
+    let folder = site.folder().to_owned();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let provider = QemuProvider::open(SiteName::new("hq"), folder, Arc::new(SystemClock)).unwrap();
+        test(Bench { provider, lab }).await;
+    });
+}
+
+impl Bench {
+    pub fn folder(&self) -> PathBuf {
+        self.lab.site("hq").unwrap().folder().to_owned()
+    }
+    /// Another agent over the same folder, as after a crash of the first.
+    pub fn reopen(&self) -> Arc<QemuProvider> {
+        QemuProvider::open(SiteName::new("hq"), self.folder(), Arc::new(SystemClock)).unwrap()
+    }
+
+    /// Waits until the database answers over its network; answers with its last record.
+    pub async fn database_up(&self, scope: &NetworkScope) -> u64 {
+        let mut last = None;
+        self.until("the database answers", async || {
+            last = self.talk(scope, "LAST\n").await;
+            last.is_some()
+        })
+        .await;
+        last.unwrap()
+    }
+    /// The number in the last line the database says.
+    pub async fn talk(&self, scope: &NetworkScope, send: &str) -> Option<u64> {
+        let ip: IpAddr = DATABASE_IP.parse().unwrap();
+        let within = Duration::from_secs(20);
+        let probe = Probe::Talk { ip, port: 7000, send: send.to_owned(), within };
+        let answer = self.provider.probe(scope, &probe).await.ok()?;
+        answer.body.lines().last()?.strip_prefix("last=")?.parse().ok()
+    }
+    pub async fn agent_up(&self, instance: &InstanceName) {
+        self.until("the guest agent answers", async || self.provider.guest_ping(instance).await.is_ok()).await;
+    }
+    pub async fn until(&self, what: &str, mut done: impl AsyncFnMut() -> bool) {
+        let clock = SystemClock;
+        let deadline = clock.now().plus(BOOT);
+        while !done().await {
+            let console = self.provider.console(&InstanceName::new("db"), 2000).await.unwrap_or_default();
+            assert!(clock.now() < deadline, "waited for `{what}` in vain; the console says:\n{console}");
+            clock.sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    pub async fn power(&self, instance: &InstanceName) -> Power {
+        let all = self.provider.instances().await.unwrap();
+        all.into_iter().find(|state| state.instance == *instance).unwrap().power
+    }
+    pub async fn cut(&self, barrier: &str, base: Option<&str>, consistency: Consistency) -> CutReport {
+        self.provider.cut(&order(barrier, base, consistency)).await.unwrap()
+    }
+    /// How opening a disk of the cut fails.
+    pub async fn cut_is_gone(&self, barrier: &str) -> FailureClass {
+        let (machine, disk) = (MachineName::new("db"), DiskName::new("data"));
+        self.provider.open_cut(&BarrierId::new(barrier), &machine, &disk, false).await.unwrap_err().class
+    }
+    /// Reads a cut disk into an image; with `changed_only` over what it holds. Answers with the bytes read.
+    pub async fn read_cut(&self, barrier: &str, disk: &str, changed_only: bool, image: &Path) -> u64 {
+        let barrier = BarrierId::new(barrier);
+        let disk = DiskName::new(disk);
+        let source = self.provider.open_cut(&barrier, &MachineName::new("db"), &disk, changed_only).await.unwrap();
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(image).unwrap();
+        file.set_len(source.size()).unwrap();
+        let (mut at, mut read) = (0, 0);
+        while at < source.size() {
+            for extent in source.extents(at, source.size() - at).await.unwrap() {
+                assert_eq!(extent.offset, at, "extents have no gaps");
+                at += extent.length;
+                let mut buffer = vec![0u8; usize::try_from(extent.length).unwrap()];
+                match extent.kind {
+                    ExtentKind::Unchanged => continue,
+                    ExtentKind::Zero => {}
+                    ExtentKind::Data => {
+                        source.read_at(extent.offset, &mut buffer).await.unwrap();
+                        read += extent.length;
+                    }
+                }
+                file.write_all_at(&buffer, extent.offset).unwrap();
+            }
+        }
+        read
+    }
+}
+
+pub fn order(barrier: &str, base: Option<&str>, consistency: Consistency) -> CutOrder {
+    CutOrder {
+        barrier: BarrierId::new(barrier),
+        members: vec![CutMember {
+            instance: InstanceName::new("db"),
+            machine: MachineName::new("db"),
+            base: base.map(BarrierId::new),
+        }],
+        consistency,
+        hold: true,
+        hold_limit: Duration::from_secs(30),
+    }
+}
+
+/// A raw image as a disk.
+#[derive(Debug)]
+pub struct Raw {
+    file: File,
+    size: u64,
+}
+
+impl Raw {
+    pub fn open(path: &Path) -> Self {
+        let file = File::open(path).unwrap();
+        let size = file.metadata().unwrap().len();
+        Self { file, size }
+    }
+}
+
+#[async_trait]
+impl BlockSource for Raw {
+    fn size(&self) -> u64 {
+        self.size
+    }
+    async fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>> {
+        Ok(vec![Extent { offset, length, kind: ExtentKind::Data }])
+    }
+    async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(Failure::from)
+    }
+}
