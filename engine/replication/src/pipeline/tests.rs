@@ -1,5 +1,8 @@
 //! Ship and land against plain arrays of bytes.
 
+// A list of one range is what is meant here.
+#![allow(clippy::single_range_in_vec_init)]
+
 use crate::pipeline::{apply_differences, materialise, ship};
 use async_trait::async_trait;
 use muster_ports::*;
