@@ -305,7 +305,7 @@ pub(crate) fn bind(
     call: &ast::Call,
     parameters: &[Parameter],
 ) -> Option<BTreeMap<String, Value>> {
-    let mut binding = Binding { cx, module, env, call, parameters, bound: BTreeMap::new(), position: 0 };
+    let mut binding = Binding { cx, module, env, call, parameters, bound: BTreeMap::new(), position: 0, misfit: false };
     for argument in &call.arguments {
         binding.argument(argument);
     }
@@ -322,6 +322,8 @@ struct Binding<'a, 'w> {
     /// `None` where the argument was wrong, and that has been said.
     bound: BTreeMap<String, Option<Value>>,
     position: usize,
+    /// An argument fits no parameter: the one that is missing is probably that one.
+    misfit: bool,
 }
 
 impl Binding<'_, '_> {
@@ -336,6 +338,7 @@ impl Binding<'_, '_> {
         };
         let Some(parameter) = parameter else {
             self.cx.push(unknown_argument(self.call, argument, self.parameters));
+            self.misfit = true;
             let name = argument.name.as_ref().map_or_else(|| self.position.to_string(), |name| name.text.clone());
             self.bound.insert(name, None);
             return;
@@ -381,7 +384,7 @@ impl Binding<'_, '_> {
             if self.bound.contains_key(&parameter.name) {
                 continue;
             }
-            if parameter.default.is_none() {
+            if parameter.default.is_none() && !self.misfit {
                 self.cx.push(
                     Diagnostic::error(
                         208,

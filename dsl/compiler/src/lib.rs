@@ -139,7 +139,7 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
     };
     checks::check(&cx, &program, &policies, &mut resolved);
     for plan in resolved {
-        if plan.whole {
+        if plan.steps_whole {
             compile_all(&cx, &program, &plan.model);
         }
         program.plans.insert(plan.model.name.clone(), (plan.model, plan.whole));

@@ -279,7 +279,9 @@ pub(crate) fn resolve_groups(cx: &mut Context<'_>) {
         }
     }
     let mut owner: BTreeMap<&str, (&str, Span)> = BTreeMap::new();
-    for group in groups.values() {
+    let mut by_place: Vec<&GroupModel> = groups.values().collect();
+    by_place.sort_by_key(|group| group.span);
+    for group in by_place {
         for (machine, span) in &group.machines {
             if let Some((first, first_span)) = owner.get(machine.as_str()) {
                 cx.push(

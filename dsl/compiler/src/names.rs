@@ -96,7 +96,8 @@ pub(crate) fn collect(cx: &mut Context<'_>) {
             if let Some(first) = taken {
                 let first = *first;
                 cx.shadowed(&name.text, name.span, first);
-                scope.names.entry(name.text.clone()).or_insert(first);
+                // Known here all the same: that it is declared twice has been said.
+                scope.names.entry(name.text.clone()).or_insert(symbol);
                 continue;
             }
             if kind != Kind::Machine
@@ -184,7 +185,8 @@ fn import_name(cx: &mut Context<'_>, module: usize, target: usize, name: &ast::N
         return;
     };
     if let Some(first) = cx.modules[module].scope.names.get(&name.text).copied() {
-        if first.span != symbol.span {
+        let said = first.kind.is_global() && symbol.kind.is_global();
+        if first.span != symbol.span && !said {
             cx.shadowed(&name.text, name.span, first);
         }
         return;
@@ -301,6 +303,19 @@ impl Context<'_> {
         self.lets_open.borrow_mut().pop();
         self.lets.borrow_mut().insert(key, value.clone());
         value
+    }
+
+    /// A plain word that nothing in this file means.
+    pub(crate) fn is_nowhere(&self, module: usize, env: &Env, reference: &ast::Ref) -> bool {
+        let word = &reference.head.text;
+        let scope = &self.modules[module].scope;
+        reference.path.is_empty()
+            && !env.contains_key(word)
+            && !scope.aliases.contains_key(word)
+            && !self.machines.contains_key(word)
+            && !matches!(word.as_str(), "true" | "false" | "yes" | "no")
+            && !self.is_poisoned(module, word)
+            && self.lookup(module, word).is_none()
     }
 
     /// Reports an unknown name with the nearest one: E0301 where a machine is wanted, else E0201.

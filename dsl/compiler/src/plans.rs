@@ -23,6 +23,8 @@ const PLAN: Shape = Shape {
 pub(crate) struct Resolved {
     pub model: PlanModel,
     pub whole: bool,
+    /// Its steps could all be read, so that their order can be judged even if a fact is wrong.
+    pub steps_whole: bool,
 }
 
 pub(crate) fn resolve_plans(cx: &Context<'_>) -> Vec<Resolved> {
@@ -34,15 +36,18 @@ pub(crate) fn resolve_plans(cx: &Context<'_>) -> Vec<Resolved> {
                 continue; // E0202
             }
             let before = cx.errors();
-            if let Some(model) = resolve_plan(cx, module, plan) {
-                plans.push(Resolved { model, whole: cx.errors() == before && !cx.is_unread(plan.span) });
+            if let Some((model, steps)) = resolve_plan(cx, module, plan) {
+                let read = !cx.is_unread(plan.span);
+                let whole = cx.errors() == before && read;
+                plans.push(Resolved { model, whole, steps_whole: steps && read });
             }
         }
     }
     plans
 }
 
-fn resolve_plan(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Option<PlanModel> {
+/// With whether all of its steps could be read.
+fn resolve_plan(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Option<(PlanModel, bool)> {
     let facts = Facts::read(cx, &PLAN, plan.name.span, plan.span, &plan.facts);
     let duration = |word: &str| {
         let expr = facts.expr(cx, word)?;
@@ -58,7 +63,9 @@ fn resolve_plan(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Option<Pla
     });
     let keep: Vec<(Condition, Duration)> = keep.collect();
     let points = facts.all("point").filter_map(|fact| resolve_point(cx, module, fact)).collect();
+    let before = cx.errors();
     let stages = resolve_stages(cx, module, plan);
+    let steps_whole = cx.errors() == before;
     let (mut machines, mut created, mut groups) = (BTreeMap::new(), Vec::new(), Vec::new());
     for stage in &stages {
         collect_machines(&stage.lines, &mut machines, &mut created);
@@ -73,7 +80,7 @@ fn resolve_plan(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Option<Pla
     let route = route_between(cx, &from, &to)?;
     let home = back.as_ref().unwrap_or(&from);
     let back_route = if back.is_some() { route_between(cx, &to, home)? } else { route };
-    Some(PlanModel {
+    let model = PlanModel {
         name: plan.name.text.clone(),
         span: plan.name.span,
         from: from.text,
@@ -90,7 +97,8 @@ fn resolve_plan(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Option<Pla
         groups,
         route,
         back_route,
-    })
+    };
+    Some((model, steps_whole))
 }
 
 type Ends = (ast::Name, ast::Name, Option<ast::Name>);
@@ -317,7 +325,7 @@ pub(crate) fn check_reachable(cx: &Context<'_>, conditions: &[&Condition], down:
     if !possible && !conditions.is_empty() {
         cx.push(
             Diagnostic::error(308, "no operation does this", span, "its conditions never hold together")
-                .note(conditions.iter().map(|condition| condition.words()).collect::<Vec<_>>().join(" inside "))
+                .note(conditions.iter().rev().map(|condition| condition.words()).collect::<Vec<_>>().join(" inside "))
                 .help("widen one of the conditions, or remove the line"),
         );
     }

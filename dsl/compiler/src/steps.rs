@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::hooks::{bind, resolve_parameters};
+use crate::lower::http_target;
 use crate::model::{Condition, LineModel, StepModel, VerbModel};
 use crate::names::Kind;
 use crate::plans::{check_reachable, condition};
@@ -26,13 +27,15 @@ pub(crate) struct Lines<'a, 'w> {
     /// Names of the templates being expanded, outermost first.
     prefix: Vec<String>,
     open: Vec<(usize, usize)>,
+    /// Where each of them is applied.
+    applied: Vec<Span>,
     conditions: Vec<Condition>,
     down: bool,
 }
 
 impl<'a, 'w> Lines<'a, 'w> {
     pub(crate) fn new(cx: &'a Context<'w>) -> Self {
-        Self { cx, prefix: Vec::new(), open: Vec::new(), conditions: Vec::new(), down: false }
+        Self { cx, prefix: Vec::new(), open: Vec::new(), applied: Vec::new(), conditions: Vec::new(), down: false }
     }
 
     pub(crate) fn body(&mut self, module: usize, env: &Env, body: &ast::Body) -> Vec<LineModel> {
@@ -90,7 +93,14 @@ impl<'a, 'w> Lines<'a, 'w> {
             }
         };
         let text = self.cx.text(module, env, text)?;
-        if holds { Some(()) } else { self.cx.report(Diagnostic::error(210, text, span, "does not hold")) }
+        if holds {
+            return Some(());
+        }
+        let diagnostic = Diagnostic::error(210, text, span, "does not hold");
+        self.cx.report(match self.applied.last() {
+            Some(applied) => diagnostic.related(*applied, "applied here"),
+            None => diagnostic,
+        })
     }
 
     fn step(&mut self, module: usize, env: &Env, step: &ast::Step) -> Option<LineModel> {
@@ -197,7 +207,9 @@ impl<'a, 'w> Lines<'a, 'w> {
             Verb::Check { machines, probe } => {
                 let machines = cx.machine_refs(module, env, machines);
                 let call = self.call(module, env, probe, Kind::Probe);
-                let (probe, arguments) = call?;
+                let (name, arguments) = call?;
+                self.check_target(&name, &arguments, probe)?;
+                let probe = name;
                 VerbModel::Check { machines: machines?, probe, arguments }
             }
             Verb::Run { hook } => {
@@ -219,6 +231,18 @@ impl<'a, 'w> Lines<'a, 'w> {
             }
             Verb::Apply { .. } => return None,
         })
+    }
+
+    /// What `http` asks for must be a port and a path.
+    fn check_target(&self, name: &str, arguments: &BTreeMap<String, Value>, call: &ast::Call) -> Option<()> {
+        let builtin = name == "http" && self.cx.hooks.get(name).is_some_and(|hook| hook.builtin);
+        match arguments.get("target") {
+            Some(Value::Text(text)) if builtin && http_target(text).is_none() => self.cx.report(
+                Diagnostic::error(211, "`http` wants a port and a path", call.span, "not of that form")
+                    .help("write `http(\":8080/ready\")`, or `http(\"/ready\")` for port 80"),
+            ),
+            _ => Some(()),
+        }
     }
 
     /// A hook or a probe with its arguments.
@@ -271,6 +295,9 @@ impl<'a, 'w> Lines<'a, 'w> {
             Diagnostic::error(201, format!("there is no {word} `{}`", head.text), head.span, format!("unknown {word}"));
         match nearest(&head.text, names.iter().copied()) {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(head.span, near, Applicability::Maybe),
+            None if names.is_empty() => {
+                diagnostic.help(format!("declare it: `{word} {}(…) {{ … }}`, or take it from another file", head.text))
+            }
             None => diagnostic.help(format!("known here are {}", listed(names))),
         }
     }
@@ -385,10 +412,12 @@ impl<'a, 'w> Lines<'a, 'w> {
         let parameters = resolve_parameters(cx, symbol.module, &template.parameters);
         let inner = bind(cx, module, env, call, &parameters)?;
         self.open.push(key);
+        self.applied.push(call.span);
         self.prefix.push(step.clauses.label.as_ref().map_or_else(|| name.text.clone(), |label| label.text.clone()));
         let lines = self.body(symbol.module, &inner, &template.body);
         self.prefix.pop();
         self.open.pop();
+        self.applied.pop();
         Some(vec![LineModel::Sequence(lines)])
     }
 }

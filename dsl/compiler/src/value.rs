@@ -274,6 +274,11 @@ impl Context<'_> {
 
     /// Evaluates and insists on a type.
     pub(crate) fn expect(&self, module: usize, env: &Env, expr: &Expr, want: &Type) -> Option<Value> {
+        if let (Type::Named(kind), ExprKind::Ref(reference)) = (want, &expr.kind)
+            && self.is_nowhere(module, env, reference)
+        {
+            return self.unknown(module, &reference.head, Some(*kind));
+        }
         let value = self.eval(module, env, expr)?;
         self.insist(value, want, expr.span)
     }

@@ -199,3 +199,63 @@ fn the_estate_says_what_replication_needs() {
     assert_eq!(plan.machines.len(), 7);
     assert_eq!(plan.target(Direction::Back).as_str(), "hq");
 }
+
+/// The plans that ship with the tree stay right.
+#[test]
+fn the_shipped_shop_compiles() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plans/shop");
+    let mut texts = common::Texts::default();
+    for name in ["shop.plan", "sites.plan"] {
+        texts = texts.with(name, &std::fs::read_to_string(root.join(name)).unwrap());
+    }
+    let machines = [("db", "data", "10.10.20.11"), ("app", "data", "10.10.20.12"), ("web", "web", "10.10.40.11")];
+    let checked = texts.with("inventory.json", &common::inventory(&machines)).check(&["shop.plan"]);
+    assert_eq!(said(&checked), "");
+    for (kind, direction) in ALL.into_iter().flat_map(|kind| [Direction::Out, Direction::Back].map(|d| (kind, d))) {
+        compile(&checked, kind, direction).graph().unwrap();
+    }
+}
+
+#[test]
+fn the_way_home_may_end_elsewhere() {
+    let more = r#"
+site hq2 {
+  provider = qemu("10.77.3.2:7300")
+  network d = 10.90.20.0/24
+  network a = 10.90.30.0/24
+  network w = 10.90.40.0/24
+}
+route hq2 <-> dr {
+  vault = "/vault-two"
+  d <-> data test isolated
+  a <-> app  test isolated
+  w <-> dmz  test isolated
+}
+"#;
+    let mut texts = shop();
+    texts.0.get_mut("sites.plan").unwrap().push_str(more);
+    let plan = texts.0["shop.plan"].replace("{ hq, dr, dr-leads }", "{ hq, dr, hq2, dr-leads }");
+    let plan = plan.replace("move  = hq -> dr", "move  = hq -> dr back hq2");
+    let checked = texts.with("shop.plan", &plan).check(&["shop.plan"]);
+    assert_eq!(said(&checked), "");
+    let home = compile(&checked, Kind::Planned, Direction::Back);
+    assert_eq!((home.source.as_str(), home.target.as_str(), home.vault.as_str()), ("dr", "hq2", "file:///vault-two"));
+    let Action::Promote { nics, .. } = node(&home, "land/web-01") else { panic!() };
+    assert_eq!((nics[0].network.as_str(), nics[0].ip), ("w", Some("10.90.40.11".parse().unwrap())));
+    let turned = compile(&checked, Kind::Reprotect, Direction::Out);
+    let Action::Reverse { source, target, .. } = node(&turned, "reverse/shop-web") else { panic!() };
+    assert_eq!((source.as_str(), target.as_str()), ("dr", "hq2"));
+}
+
+#[test]
+fn what_the_inventory_knows_is_held_against_promises() {
+    let mut texts = shop();
+    let mut inventory: muster_runsheet::Inventory = serde_json::from_str(&texts.0["inventory.json"]).unwrap();
+    for machine in &mut inventory.sites.get_mut(&"hq".into()).unwrap().machines {
+        machine.churn_bytes_per_second = if machine.name.as_str() == "sql-01" { 60_000_000 } else { 1_000 };
+        machine.guest_agent = machine.name.as_str() != "web-02";
+    }
+    texts = texts.with("inventory.json", &serde_json::to_string(&inventory).unwrap());
+    let found: Vec<_> = texts.check(&["shop.plan"]).diagnostics.iter().map(|found| found.code.0).collect();
+    assert_eq!(found, [402, 410], "sql-01 writes more than 400Mbit/s, web-02 has no agent");
+}

@@ -70,11 +70,18 @@ wrong_plans! {
     drill_leaves_the_bubble
     several_mistakes
     more_mistakes
+    order_of_steps
+    names_and_files
+    promises
+    templates
+    machines_in_the_text
+    objectives
+    shared_machines
 }
 
 #[test]
 fn the_estate_the_tests_break_is_right() {
-    let text = "use ./sites { hq, dr, gold }\ngroup shop { policy = gold; machines = [db, app, web-01] }\n\
+    let text = "edition 2026\nuse ./sites { hq, dr, gold }\ngroup shop { policy = gold; machines = [db, app, web-01] }\n\
                 plan p { move = hq -> dr\n stage a { start db, app, web-01 } }\n";
     let checked = estate().with("p.plan", text).check(&["p.plan"]);
     assert_eq!(said(&checked), "");
@@ -84,4 +91,24 @@ fn the_estate_the_tests_break_is_right() {
 fn a_damaged_inventory_is_said_with_its_place() {
     let checked = estate().with("inventory.json", "{\n  \"format\": 7\n}").check(&["sites.plan"]);
     insta::assert_snapshot!(said(&checked));
+}
+
+#[test]
+fn files_that_use_each_other_are_a_loop() {
+    let text = |name: &str, uses: &str| {
+        format!("edition 2026\nuse ./{uses} {{ {uses}-team }}\nteam {name}-team {{ members = [\"a\"] }}\n")
+    };
+    let checked = Texts::default().with("a.plan", &text("a", "b")).with("b.plan", &text("b", "a")).check(&["a.plan"]);
+    let loops: Vec<_> = checked.diagnostics.iter().filter(|found| found.code.0 == 206).collect();
+    assert_eq!(loops.len(), 1, "{}", said(&checked));
+    assert_eq!(loops[0].notes, ["a.plan -> b.plan -> a.plan"]);
+}
+
+#[test]
+fn nothing_written_breaks_the_checker() {
+    let whole = std::fs::read_to_string(format!("{}/tests/shop/shop.plan", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    // Every beginning of a good file is a bad file that has to be survived.
+    for end in (0..whole.len()).step_by(7).filter(|end| whole.is_char_boundary(*end)) {
+        common::shop().with("shop.plan", &whole[..end]).check(&["shop.plan"]);
+    }
 }

@@ -121,7 +121,9 @@ impl Builder {
             Action::Wait { duration } => Duration(default.0.saturating_add(duration.0)),
             _ => default,
         };
-        if let Some(first) = self.spans.get(&id) {
+        // A second start of a machine is an E0310, wherever it stands.
+        let starts = phase == SheetPhase::Rise && matches!(action, Action::Start { .. } | Action::Create { .. });
+        if let Some(first) = self.spans.get(&id).filter(|_| !starts) {
             self.diagnostics.push(
                 Diagnostic::error(209, format!("two steps are called `{id}`"), step.span, "the second")
                     .related(*first, "the first")

@@ -15,6 +15,7 @@ mod rise;
 
 pub(crate) use address::Addresses;
 pub use cleanup::{cleanup_sheet, cleanup_sheet_from};
+pub(crate) use rise::http_target;
 
 use crate::hooks::HookModel;
 use crate::model::{Condition, PlanModel};

@@ -189,7 +189,7 @@ fn actions(job: &Job<'_>, builder: &mut Builder, place: &Place, step: &StepModel
         }
         VerbModel::Check { machines, probe, arguments } => {
             forbid_outside(job, builder, probe, step);
-            let probe = probe_call(job, builder, place, probe, arguments, step.span);
+            let probe = probe_call(job, builder, place, probe, arguments);
             each(machines, &|machine| Action::Check { machine, site: site(), probe: probe.clone() })
         }
         VerbModel::Run { hook, arguments } => {
@@ -274,7 +274,6 @@ fn probe_call(
     place: &Place,
     name: &str,
     arguments: &BTreeMap<String, Value>,
-    span: Span,
 ) -> ProbeCall {
     use muster_runsheet::Value as Out;
     let arguments = values(job, place, name, arguments);
@@ -288,16 +287,11 @@ fn probe_call(
             let port = if let Some(Out::Port(port)) = arguments.get("port") { *port } else { 0 };
             ProbeCall::Tcp { port }
         }
-        "http" => match http_target(&text("target")) {
-            Some((port, path)) => ProbeCall::Http { port, path },
-            None => {
-                builder.diagnose(
-                    Diagnostic::error(211, "`http` wants a port and a path", span, "not of that form")
-                        .help("write `http(\":8080/ready\")`, or `http(\"/ready\")` for port 80"),
-                );
-                ProbeCall::Guest
-            }
-        },
+        "http" => {
+            // Its form was checked when the step was read.
+            let (port, path) = http_target(&text("target")).unwrap_or((80, "/".to_owned()));
+            ProbeCall::Http { port, path }
+        }
         "command" => {
             let list = if let Some(Out::List(list)) = arguments.get("arguments") { list.as_slice() } else { &[] };
             let words =
@@ -309,7 +303,7 @@ fn probe_call(
 }
 
 /// `:8080/ready`, `/ready`.
-fn http_target(text: &str) -> Option<(u16, String)> {
+pub(crate) fn http_target(text: &str) -> Option<(u16, String)> {
     let (port, path) = match text.strip_prefix(':') {
         Some(rest) => {
             let end = rest.find('/').unwrap_or(rest.len());

@@ -1,6 +1,7 @@
 //! Texts in memory, and diagnostics as short text.
 
 #![allow(dead_code)] // each test binary uses its part
+#![allow(unreachable_pub)] // shared by `mod common`
 #![allow(clippy::unwrap_used, clippy::panic)] // a helper of tests
 
 use muster_compiler::{Checked, World, check};
