@@ -93,7 +93,7 @@ pub(crate) async fn look(folder: &Path, file: &str) -> Result<ImageFacts> {
 }
 
 /// Bytes 8 to 15 of a qcow2 are where the backing file's name lies; zero says there is none.
-fn header_names_backing(path: &Path) -> Result<bool> {
+pub(crate) fn header_names_backing(path: &Path) -> Result<bool> {
     use std::io::Read;
     let mut header = [0u8; 16];
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut header)).map_err(|error| at(path, &error))?;

@@ -84,9 +84,8 @@ pub(crate) async fn reach(folder: &Folder, record: &MachineRecord) -> Result<Hos
     if let Some(process) = machine_process(&home).await {
         return Ok(Host::new(&home, MACHINE_SOCKET, process, false));
     }
-    let pid_file = home.join(format!("{ATTENDANT}.pid"));
     let socket = format!("{ATTENDANT}.sock");
-    if let Some(process) = from_file(&pid_file) {
+    if let Some(process) = attendant(&home) {
         return Ok(Host::new(&home, &socket, process, true));
     }
     let nodes = record.disks.iter().enumerate().flat_map(|(index, disk)| blockdevs(&home, index, disk)).collect();
@@ -136,6 +135,11 @@ pub(crate) async fn await_monitor(home: &Path, socket: &str, process: ProcessId,
         process.kill().await?;
     }
     outcome
+}
+
+/// The attendant, when there is one.
+pub(crate) fn attendant(home: &Path) -> Option<ProcessId> {
+    from_file(&home.join(format!("{ATTENDANT}.pid")))
 }
 
 /// Sends the attendant away, if there is one. It stores bitmaps and flushes before it goes.

@@ -52,7 +52,8 @@ impl Qmp {
                 }
             }
         };
-        limited(limits::QMP_CALL, &what, call).await
+        let answer = limited(limits::QMP_CALL, &what, call).await;
+        answer.map_err(|failure| if failure.is_retryable() { failure.during(format!("`{command}`")) } else { failure })
     }
 }
 
