@@ -6,7 +6,11 @@ use common::{DATABASE_IP, DATABASE_MAC, PRODUCTION, Raw, on_a_site};
 use muster_nbd::Server;
 use muster_ports::*;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 const LIVE: NetworkScope = NetworkScope::Live;
 
@@ -30,6 +34,7 @@ fn a_drill_runs_beside_production_with_the_same_addresses() {
         let socket = exports.join("replica.sock");
         let server = Server::bind_unix(&socket).await.unwrap();
         let mut disks = Vec::new();
+        let mut images = Vec::new();
         for disk in ["root", "data"] {
             let image = work.path().join(disk);
             bench.read_cut("b1", disk, false, &image).await;
@@ -37,7 +42,8 @@ fn a_drill_runs_beside_production_with_the_same_addresses() {
             let export = format!("db-{disk}");
             let backing = DiskBacking::Export { socket: socket.to_string_lossy().into_owned(), export: export.clone() };
             disks.push(DiskShape { name: DiskName::new(disk), size_bytes: raw.size(), backing });
-            server.export(export, Arc::new(raw)).unwrap();
+            server.export(export.clone(), Arc::new(raw)).unwrap();
+            images.push((export, image));
         }
         bench.provider.settle(&BarrierId::new("b1"), CutOutcome::Committed).await.unwrap();
 
@@ -75,6 +81,16 @@ fn a_drill_runs_beside_production_with_the_same_addresses() {
         let refused = bench.provider.discard_bubble(&bubble).await.unwrap_err();
         assert_eq!(refused.class, FailureClass::Refused);
 
+        // Whoever serves the replica is restarted: the clone waits, and its monitor answers meanwhile.
+        server.shutdown().await;
+        let words = ["query-status", "query-named-block-nodes", "query-block"];
+        assert_eq!(monitor(&bench.folder().join("machines").join(clone.as_str()), &words), words.len());
+        let server = Server::bind_unix(&socket).await.unwrap();
+        for (export, image) in &images {
+            server.export(export.clone(), Arc::new(Raw::open(image))).unwrap();
+        }
+        assert!(bench.talk(&scope, "APPEND 10\n").await.unwrap() >= drill + 10);
+
         // The clone takes what it lacks and needs the replica no more.
         let tied = |states: Vec<InstanceState>| states.iter().any(|state| state.instance == clone && state.tied);
         assert!(tied(bench.provider.instances().await.unwrap()));
@@ -104,6 +120,21 @@ fn a_drill_runs_beside_production_with_the_same_addresses() {
         assert!(bench.talk(&LIVE, "LAST\n").await.unwrap() >= live, "production never noticed");
         bench.provider.stop(&db, StopMode::Hard).await.unwrap();
     });
+}
+
+/// How many commands the monitor of a machine answers.
+fn monitor(home: &Path, commands: &[&str]) -> usize {
+    let stream = UnixStream::connect(home.join("qmp.sock")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    lines.next().unwrap().unwrap();
+    let mut ask = |command: &str| {
+        writeln!(writer, "{{\"execute\":\"{command}\"}}").unwrap();
+        lines.next().is_some_and(|line| line.is_ok_and(|line| line.contains("return")))
+    };
+    assert!(ask("qmp_capabilities"));
+    commands.iter().filter(|command| ask(command)).count()
 }
 
 #[test]
