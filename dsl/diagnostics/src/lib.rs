@@ -4,10 +4,12 @@
 
 pub mod diagnostic;
 pub mod nearest;
+pub mod pages;
 pub mod render;
 pub mod source;
 
 pub use diagnostic::{Applicability, Code, Diagnostic, Fix, Label, Severity};
 pub use nearest::nearest;
+pub use pages::{explain, parse_code};
 pub use render::{Located, RenderOptions, located, render};
 pub use source::{FileId, SourceMap, Span};

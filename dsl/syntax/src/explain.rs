@@ -159,11 +159,11 @@ pub(crate) fn junk(span: Span, text: &str, place: Place) -> Diagnostic {
     let rest = text.get(word_length..).unwrap_or("").trim_start();
     let is_fact = rest.starts_with('=') && !rest.starts_with("==") || rest.is_empty() && place == Place::Facts;
     let known = place.words().contains(&word);
-    if is_fact && form(word).is_none() {
+    if is_fact && (form(word).is_none() || !is_item_fact(word, place)) {
         return if place == Place::Body || place == Place::File || place == Place::Test {
             misplaced_fact(word_span, word, place)
         } else {
-            unreadable(span, text, word, place)
+            unreadable(span, text, word, place, true)
         };
     }
     if VERBS.contains(&word) && place != Place::Body {
@@ -188,9 +188,14 @@ pub(crate) fn junk(span: Span, text: &str, place: Place) -> Diagnostic {
         .help("delete this line; write your own steps before or after `start`");
     }
     if known {
-        return unreadable(span, text, word, place);
+        return unreadable(span, text, word, place, is_fact);
     }
     unknown_word(word_span, word, place)
+}
+
+/// `let = 5m` at the top of a file is a broken item; `policy = Gold` in a group is a fact.
+fn is_item_fact(word: &str, place: Place) -> bool {
+    place == Place::File && ITEMS.contains(&word) || word == "move" || place == Place::Site && word == "network"
 }
 
 fn unknown_word(span: Span, word: &str, place: Place) -> Diagnostic {
@@ -200,12 +205,6 @@ fn unknown_word(span: Span, word: &str, place: Place) -> Diagnostic {
         span,
         "not known here",
     );
-    if let Some(candidate) = nearest(&word.to_ascii_lowercase(), place.words()).or_else(|| {
-        let lower = word.to_ascii_lowercase();
-        place.words().into_iter().find(|candidate| *candidate == lower && lower != word)
-    }) {
-        return diagnostic.help(format!("did you mean `{candidate}`?")).fix(span, candidate, Applicability::Maybe);
-    }
     let home = match word {
         "stage" | "move" => Some("it belongs in a `plan`"),
         "network" => Some("it belongs in a `site`"),
@@ -214,14 +213,20 @@ fn unknown_word(span: Span, word: &str, place: Place) -> Diagnostic {
         _ if ITEMS.contains(&word) => Some("it belongs at the top of the file, outside every block"),
         _ => None,
     };
-    match home {
-        Some(home) => diagnostic.help(format!("`{word}` cannot stand here; {home}")),
-        None if place == Place::Facts => diagnostic.help("a fact is written `name = value`"),
-        None => {
-            let words: Vec<_> = place.words().iter().map(|word| format!("`{word}`")).collect();
-            diagnostic.help(format!("a line here begins with {}", words.join(", ")))
-        }
+    if let Some(home) = home {
+        return diagnostic.help(format!("`{word}` cannot stand here; {home}"));
     }
+    if let Some(candidate) = nearest(&word.to_ascii_lowercase(), place.words()).or_else(|| {
+        let lower = word.to_ascii_lowercase();
+        place.words().into_iter().find(|candidate| *candidate == lower && lower != word)
+    }) {
+        return diagnostic.help(format!("did you mean `{candidate}`?")).fix(span, candidate, Applicability::Maybe);
+    }
+    if place == Place::Facts {
+        return diagnostic.help("a fact is written `name = value`");
+    }
+    let words: Vec<_> = place.words().iter().map(|word| format!("`{word}`")).collect();
+    diagnostic.help(format!("a line here begins with {}", words.join(", ")))
 }
 
 fn not_a_word(span: Span, text: &str, place: Place) -> Diagnostic {
@@ -257,7 +262,7 @@ fn misplaced_fact(span: Span, word: &str, place: Place) -> Diagnostic {
 }
 
 /// A line that begins well: says from where on it is not understood.
-fn unreadable(span: Span, text: &str, word: &str, place: Place) -> Diagnostic {
+fn unreadable(span: Span, text: &str, word: &str, place: Place, is_fact: bool) -> Diagnostic {
     let mut from = readable_length(place.rule(), text).clamp(word.len().min(text.len()), text.len());
     while !text.is_char_boundary(from) {
         from -= 1;
@@ -265,8 +270,9 @@ fn unreadable(span: Span, text: &str, word: &str, place: Place) -> Diagnostic {
     let remaining = text.get(from..).unwrap_or("");
     from += remaining.len() - remaining.trim_start().len();
     let remaining = remaining.trim_start();
-    let written = match form(word) {
+    let written = match form(word).filter(|_| !is_fact || is_item_fact(word, place)) {
         Some(form) => format!("it is written `{form}`"),
+        None if remaining.starts_with(|c: char| c.is_ascii_uppercase()) => "names are written in lower case".to_owned(),
         None => {
             "a value is written `5m`, `40GiB`, `10.0.0.5`, `\"text\"`, `[a, b]` or as a name in lower case".to_owned()
         }

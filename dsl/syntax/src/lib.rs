@@ -18,7 +18,7 @@ mod scan;
 mod texts;
 pub mod tree;
 
-pub use texts::{Segment, block_offset, interpolations, segments};
+pub use texts::{Segment, block_offset, common_indent, interpolations, segments};
 
 use muster_diagnostics::{Diagnostic, FileId, Span};
 use std::sync::Arc;

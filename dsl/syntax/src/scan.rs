@@ -32,11 +32,11 @@ struct Bracket {
     first_on_line: bool,
 }
 
-/// A place where the next item begins in the first column: everything still open was forgotten.
+/// `Item`: a line that begins an item or a stage. What is open at its column or right of it was forgotten.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Bracket(Bracket),
-    Item { at: usize },
+    Item { at: usize, indent: usize },
 }
 
 #[derive(Debug)]
@@ -213,8 +213,8 @@ impl<'s> Lexer<'s> {
                     self.at += 1;
                 }
                 _ => {
-                    if self.line_is_blank && self.indent == 0 && self.begins_item() {
-                        self.events.push(Event::Item { at: self.at });
+                    if self.line_is_blank && self.begins_item() {
+                        self.events.push(Event::Item { at: self.at - self.indent, indent: self.indent });
                     }
                     self.at += 1;
                 }
@@ -225,7 +225,8 @@ impl<'s> Lexer<'s> {
 
     fn begins_item(&self) -> bool {
         let rest = self.rest();
-        ITEM_WORDS.iter().any(|word| {
+        let words: &[&str] = if self.indent == 0 { &ITEM_WORDS } else { &["stage"] };
+        words.iter().any(|word| {
             rest.strip_prefix(word).is_some_and(|after| {
                 after.starts_with([' ', '\t'])
                     && after.trim_start().starts_with(|c: char| c.is_ascii_alphanumeric() || ".*\"".contains(c))
@@ -321,7 +322,7 @@ impl Pairing<'_, '_> {
     fn run(&mut self) {
         for event in &self.lexer.events {
             match *event {
-                Event::Item { at } if self.by_layout => self.close_all(at),
+                Event::Item { at, indent } if self.by_layout => self.close_from(at, indent),
                 Event::Item { .. } => {}
                 Event::Bracket(bracket) if b"{([".contains(&bracket.sign) => {
                     if self.stack.len() >= NESTING_MAX {
@@ -332,12 +333,12 @@ impl Pairing<'_, '_> {
                 Event::Bracket(bracket) => self.close(bracket),
             }
         }
-        self.close_all(self.lexer.source.len());
+        self.close_from(self.lexer.source.len(), 0);
     }
 
-    /// Forgets all that is open: at the end of the file, or where the next item plainly begins.
-    fn close_all(&mut self, at: usize) {
-        while let Some(open) = self.stack.pop() {
+    /// Forgets what is open at column `indent` or right of it: at the end of the file, or where the next item plainly begins.
+    fn close_from(&mut self, at: usize, indent: usize) {
+        while let Some(open) = self.stack.pop_if(|open| open.indent >= indent) {
             self.never_closed(open, at);
         }
     }

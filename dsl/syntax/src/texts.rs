@@ -66,7 +66,7 @@ fn strip_indent(inner: &str) -> String {
 }
 
 /// Bytes of blanks that all lines with words begin with.
-fn common_indent(lines: &[&str]) -> usize {
+pub fn common_indent(lines: &[&str]) -> usize {
     let blanks = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
     let mut written = lines.iter().filter(|line| !line.trim().is_empty());
     let Some(first) = written.next() else { return 0 };

@@ -1,0 +1,130 @@
+//! One page per code, printed by `muster explain CODE`.
+
+use crate::diagnostic::Code;
+
+/// Every code with its page, ascending.
+pub const PAGES: &[(u16, &str)] = &[
+    (101, include_str!("../pages/E0101.md")),
+    (102, include_str!("../pages/E0102.md")),
+    (103, include_str!("../pages/E0103.md")),
+    (104, include_str!("../pages/E0104.md")),
+    (105, include_str!("../pages/E0105.md")),
+    (106, include_str!("../pages/E0106.md")),
+    (107, include_str!("../pages/E0107.md")),
+    (108, include_str!("../pages/E0108.md")),
+    (109, include_str!("../pages/E0109.md")),
+    (110, include_str!("../pages/E0110.md")),
+    (201, include_str!("../pages/E0201.md")),
+    (202, include_str!("../pages/E0202.md")),
+    (203, include_str!("../pages/E0203.md")),
+    (204, include_str!("../pages/E0204.md")),
+    (206, include_str!("../pages/E0206.md")),
+    (208, include_str!("../pages/E0208.md")),
+    (209, include_str!("../pages/E0209.md")),
+    (211, include_str!("../pages/E0211.md")),
+    (212, include_str!("../pages/E0212.md")),
+    (301, include_str!("../pages/E0301.md")),
+    (302, include_str!("../pages/E0302.md")),
+    (303, include_str!("../pages/E0303.md")),
+    (304, include_str!("../pages/E0304.md")),
+    (305, include_str!("../pages/E0305.md")),
+    (306, include_str!("../pages/E0306.md")),
+    (307, include_str!("../pages/E0307.md")),
+    (308, include_str!("../pages/E0308.md")),
+    (309, include_str!("../pages/E0309.md")),
+    (310, include_str!("../pages/E0310.md")),
+    (311, include_str!("../pages/E0311.md")),
+    (313, include_str!("../pages/E0313.md")),
+    (401, include_str!("../pages/E0401.md")),
+    (403, include_str!("../pages/E0403.md")),
+    (405, include_str!("../pages/E0405.md")),
+    (406, include_str!("../pages/E0406.md")),
+    (413, include_str!("../pages/E0413.md")),
+    (501, include_str!("../pages/E0501.md")),
+    (502, include_str!("../pages/E0502.md")),
+    (503, include_str!("../pages/E0503.md")),
+    (504, include_str!("../pages/E0504.md")),
+    (505, include_str!("../pages/E0505.md")),
+    (506, include_str!("../pages/E0506.md")),
+    (507, include_str!("../pages/E0507.md")),
+    (511, include_str!("../pages/E0511.md")),
+    (512, include_str!("../pages/E0512.md")),
+    (515, include_str!("../pages/E0515.md")),
+    (601, include_str!("../pages/E0601.md")),
+    (602, include_str!("../pages/E0602.md")),
+    (603, include_str!("../pages/E0603.md")),
+    (604, include_str!("../pages/E0604.md")),
+    (605, include_str!("../pages/E0605.md")),
+    (606, include_str!("../pages/E0606.md")),
+    (607, include_str!("../pages/E0607.md")),
+    (608, include_str!("../pages/E0608.md")),
+    (610, include_str!("../pages/E0610.md")),
+    (611, include_str!("../pages/E0611.md")),
+    (612, include_str!("../pages/E0612.md")),
+    (701, include_str!("../pages/E0701.md")),
+    (702, include_str!("../pages/E0702.md")),
+    (703, include_str!("../pages/E0703.md")),
+    (704, include_str!("../pages/E0704.md")),
+    (705, include_str!("../pages/E0705.md")),
+    (706, include_str!("../pages/E0706.md")),
+    (707, include_str!("../pages/E0707.md")),
+    (709, include_str!("../pages/E0709.md")),
+    (710, include_str!("../pages/E0710.md")),
+    (712, include_str!("../pages/E0712.md")),
+    (801, include_str!("../pages/E0801.md")),
+    (803, include_str!("../pages/E0803.md")),
+    (804, include_str!("../pages/E0804.md")),
+    (903, include_str!("../pages/E0903.md")),
+    (904, include_str!("../pages/E0904.md")),
+    (905, include_str!("../pages/E0905.md")),
+];
+
+/// The page of a code.
+pub fn explain(code: Code) -> Option<&'static str> {
+    let index = PAGES.binary_search_by_key(&code.0, |(number, _)| *number).ok()?;
+    PAGES.get(index).map(|(_, page)| *page)
+}
+
+/// `E0301`, `e0301` or `301`, as people type it.
+pub fn parse_code(text: &str) -> Option<Code> {
+    let digits = text.trim().trim_start_matches(['E', 'e']);
+    (!digits.is_empty() && digits.len() <= 4 && digits.bytes().all(|digit| digit.is_ascii_digit()))
+        .then(|| digits.parse().ok().map(Code))
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PAGES, explain, parse_code};
+
+    #[test]
+    fn every_page_has_its_sections_in_order() {
+        for (code, page) in PAGES {
+            assert!(page.starts_with(&format!("# E{code:04}: ")), "E{code:04}");
+            let mut at = 0;
+            for section in
+                ["## What\n", "## Why it matters\n", "## Example\n", "Wrong:\n", "Right:\n", "## What to do\n"]
+            {
+                let found = page[at..].find(section);
+                at += found.unwrap_or_else(|| panic!("E{code:04} lacks {section:?} in its place"));
+            }
+        }
+    }
+
+    #[test]
+    fn pages_are_found_and_listed_once() {
+        assert!(PAGES.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        for written in ["E0301", "e0301", "301"] {
+            assert!(parse_code(written).and_then(explain).is_some_and(|page| page.contains("unknown machine")));
+        }
+        assert!(parse_code("E9999").and_then(explain).is_none());
+        assert!(parse_code("shop").is_none() && parse_code("").is_none());
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_in_the_table() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/pages");
+        let files = std::fs::read_dir(folder).expect("the folder of pages").count();
+        assert_eq!(files, PAGES.len());
+    }
+}
