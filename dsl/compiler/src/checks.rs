@@ -8,7 +8,7 @@ use crate::policies::{PolicyModel, check_policy};
 use crate::{Program, plans::Resolved};
 use muster_diagnostics::Diagnostic;
 use muster_runsheet::{Duration, Kind, PointChoice};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) type Policies = BTreeMap<String, Option<PolicyModel>>;
 
@@ -21,10 +21,11 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
         check_group(cx, group, policies);
     }
     check_shared_machines(cx, plans);
+    let started: BTreeSet<String> = plans.iter().flat_map(|plan| plan.model.machines.keys().cloned()).collect();
     for plan in plans {
         let before = cx.errors();
         check_machines(cx, &plan.model);
-        check_groups(cx, plan, policies);
+        check_groups(cx, plan, &started, policies);
         check_networks(cx, program, &plan.model);
         check_vault(cx, &plan.model);
         check_points(cx, &plan.model, policies);
@@ -198,9 +199,10 @@ fn check_machines(cx: &Context<'_>, plan: &PlanModel) {
 }
 
 /// Members that are never started (E0309), and promises that differ (E0405).
-fn check_groups(cx: &Context<'_>, resolved: &Resolved, policies: &Policies) {
+fn check_groups(cx: &Context<'_>, resolved: &Resolved, started: &BTreeSet<String>, policies: &Policies) {
     let plan = &resolved.model;
-    let missing = |machine: &String| resolved.whole && !plan.machines.contains_key(machine);
+    // One that another plan starts is an E0313.
+    let missing = |machine: &String| resolved.whole && !started.contains(machine);
     for name in &plan.groups {
         let Some(group) = cx.groups.get(name) else { continue };
         for (machine, span) in group.machines.iter().filter(|(machine, _)| missing(machine)) {

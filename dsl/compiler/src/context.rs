@@ -29,6 +29,8 @@ pub(crate) struct Context<'w> {
     pub modules: Vec<Module>,
     /// The module whose names are in scope everywhere: `std/probe`.
     pub prelude: Option<usize>,
+    /// The first file that was asked for.
+    pub main: FileId,
     pub inventory: Option<Inventory>,
     pub sites: BTreeMap<String, SiteModel>,
     pub machines: BTreeMap<String, MachineEntry>,
@@ -52,6 +54,7 @@ impl<'w> Context<'w> {
             sources: SourceMap::default(),
             modules: Vec::new(),
             prelude: None,
+            main: FileId::default(),
             inventory: None,
             sites: BTreeMap::new(),
             machines: BTreeMap::new(),

@@ -101,6 +101,8 @@ pub(crate) struct Program {
     pub hooks: BTreeMap<String, HookModel>,
     pub plans: BTreeMap<String, (PlanModel, bool)>,
     pub inventory: Hash,
+    /// The first file that was asked for.
+    pub main: FileId,
 }
 
 /// The outcome of a check.
@@ -136,6 +138,7 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
         hooks: cx.hooks.clone(),
         plans: BTreeMap::new(),
         inventory: inventory_hash(&cx),
+        main: cx.main,
     };
     checks::check(&cx, &program, &policies, &mut resolved);
     for plan in resolved {
@@ -213,8 +216,12 @@ impl Checked {
         }
         let Some((model, _)) = self.program.plans.get(plan) else {
             let names = || self.program.plans.keys().map(String::as_str);
-            let diagnostic =
-                Diagnostic::error(201, format!("there is no plan `{plan}`"), Span::new(FileId(0), 0, 0), "asked for");
+            let diagnostic = Diagnostic::error(
+                201,
+                format!("there is no plan `{plan}`"),
+                Span::new(self.program.main, 0, 0),
+                "asked for",
+            );
             return Err(vec![match suggest::nearest(plan, names()) {
                 Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
                 None => diagnostic.help(format!("plans are {}", suggest::listed(names()))),

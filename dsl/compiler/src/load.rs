@@ -37,6 +37,8 @@ pub(crate) fn load(cx: &mut Context<'_>, files: &[String]) {
             }
         }
     }
+    let asked = |path: &String| cx.sources.iter().find(|(_, file)| file.path == normal(path)).map(|(id, _)| id);
+    cx.main = files.first().and_then(asked).unwrap_or_default();
     let mut next = 0;
     while next < cx.modules.len() {
         follow(cx, next);
