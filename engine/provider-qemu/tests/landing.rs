@@ -1,5 +1,7 @@
 //! Landings: disks written from outside, machines over a replica, and a drill beside production.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is wrong")]
+
 mod common;
 
 use common::{DATABASE_IP, DATABASE_MAC, PRODUCTION, Raw, on_a_site};

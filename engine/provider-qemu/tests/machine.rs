@@ -1,5 +1,7 @@
 //! A real machine through its life: booted, asked, cut, killed, fenced, shut down.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is wrong")]
+
 mod common;
 
 use common::{on_a_site, order};

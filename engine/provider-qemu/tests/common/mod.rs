@@ -3,6 +3,7 @@
 //! What is missing on this computer fails the test with the command that installs it: nothing is skipped.
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is wrong")]
 
 use async_trait::async_trait;
 use muster_lab::{Lab, Machine, Role};
@@ -98,9 +99,11 @@ impl Bench {
     }
     /// Reads a cut disk into an image; with `changed_only` over what it holds. Answers with the bytes read.
     pub async fn read_cut(&self, barrier: &str, disk: &str, changed_only: bool, image: &Path) -> u64 {
-        let barrier = BarrierId::new(barrier);
-        let disk = DiskName::new(disk);
-        let source = self.provider.open_cut(&barrier, &MachineName::new("db"), &disk, changed_only).await.unwrap();
+        self.read_cut_of("db", barrier, disk, changed_only, image).await
+    }
+    pub async fn read_cut_of(&self, machine: &str, barrier: &str, disk: &str, changed_only: bool, image: &Path) -> u64 {
+        let (barrier, machine, disk) = (BarrierId::new(barrier), MachineName::new(machine), DiskName::new(disk));
+        let source = self.provider.open_cut(&barrier, &machine, &disk, changed_only).await.unwrap();
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(image).unwrap();
         file.set_len(source.size()).unwrap();
         let (mut at, mut read) = (0, 0);
