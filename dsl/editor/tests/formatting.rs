@@ -48,6 +48,8 @@ fn is_word(kind: TokenKind) -> bool {
     !kind.is_trivia() && kind != TokenKind::BlockText
 }
 
+// A helper of tests: here a panic is a failed test.
+#[allow(clippy::panic)]
 fn holds(text: &str) {
     let once = format(text).unwrap_or_else(|found| panic!("{found:?}\n{text}"));
     let twice = format(&once).unwrap_or_else(|found| panic!("no longer reads: {found:?}\n{once}"));

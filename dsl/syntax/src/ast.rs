@@ -347,6 +347,8 @@ pub struct Body {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+// Nearly every line is a step; a box around each would cost more than the few blocks waste.
+#[allow(clippy::large_enum_variant)]
 pub enum Line {
     Step(Step),
     When { when: When, body: Body },
