@@ -1,17 +1,6 @@
-//! The nearest known word to an unknown one.
+//! Words for help lines: the nearest known word, lists.
 
-/// Beyond this many edits a suggestion is a guess that misleads.
-const EDITS_MAX: usize = 2;
-
-/// The candidate closest to `word`, at most [`EDITS_MAX`] edits away and less than the word is long.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(edits, candidate)| *edits <= EDITS_MAX && *edits < word.len().max(candidate.len()).max(1))
-        .min()
-        .map(|(_, candidate)| candidate)
-}
+pub(crate) use muster_diagnostics::nearest;
 
 /// `a`, `b` and `c`, in backticks.
 pub(crate) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
@@ -28,10 +17,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_nearest_and_refuses_the_far() {
-        assert_eq!(nearest("sql-10", ["sql-01", "web-01"]), Some("sql-01"));
-        assert_eq!(nearest("nonsense", ["sql-01", "web-01"]), None);
-        assert_eq!(nearest("a", ["b"]), None);
+    fn lists_read_as_a_sentence() {
         assert_eq!(listed(["a", "b", "c"]), "`a`, `b` and `c`");
+        assert_eq!(listed(["a"]), "`a`");
+        assert_eq!(listed([]), "nothing");
     }
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Texts, inventory, said};
+use muster_diagnostics::RenderOptions;
 
 /// A whole estate; each test breaks one thing in it.
 const SITES: &str = r#"edition 2026
@@ -46,7 +47,7 @@ fn wrong(file: &str) -> String {
         };
         assert!(checked.compile(plan.as_str(), operation, Default::default()).is_err(), "{file} compiles");
     }
-    said(&checked)
+    muster_diagnostics::render(&checked.diagnostics, &checked.sources, RenderOptions::default())
 }
 
 macro_rules! wrong_plans {
