@@ -12,6 +12,8 @@ pub(crate) const GUEST_CALL: Duration = Duration::from_secs(8);
 pub(crate) const GUEST_GLANCE: Duration = Duration::from_secs(2);
 /// Thawing has no limit of the order: a guest that stays frozen is worse than a late answer.
 pub(crate) const THAW: Duration = Duration::from_secs(30);
+/// Telling a machine to quit, before it is made to.
+pub(crate) const QUIT_WORD: Duration = Duration::from_secs(5);
 /// A quit flushes disks and stores bitmaps. After that the process is killed.
 pub(crate) const QUIT: Duration = Duration::from_secs(30);
 /// How long a killed process may take to be gone: the kernel writes its memory back to nobody.

@@ -128,10 +128,14 @@ pub(crate) async fn ask_down(home: &Path) -> Result<Option<ProcessId>> {
 /// Cuts the power. QEMU may still store its change records; when it does not get that done it is killed.
 pub(crate) async fn cut_power(home: &Path, patience: Duration) -> Result<()> {
     let Some(process) = machine_process(home).await else { return Ok(()) };
-    if let Ok(mut qmp) = Qmp::connect(home, MACHINE_SOCKET).await {
-        // No answer is fine: it is quitting.
-        let _ = qmp.execute("quit", json!({})).await;
-    }
+    let quit = async {
+        if let Ok(mut qmp) = Qmp::connect(home, MACHINE_SOCKET).await {
+            // No answer is fine: it is quitting.
+            let _ = qmp.execute("quit", json!({})).await;
+        }
+    };
+    // A monitor that hangs must not stand between a fence and the power.
+    let _ = tokio::time::timeout(limits::QUIT_WORD, quit).await;
     process.end(patience).await
 }
 
@@ -147,6 +151,7 @@ pub(crate) async fn tidy(folder: &Folder, instance: &InstanceName) -> Result<()>
         let path = home.join(&disk.file);
         match File::open(&path) {
             Ok(file) => file.sync_all().map_err(|error| at(&path, &error))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(at(&path, &error)),
         }
     }

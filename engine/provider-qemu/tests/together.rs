@@ -50,6 +50,7 @@ fn the_app_never_holds_what_its_database_lacks() {
             let (_, report) = tokio::join!(bench.talk(&NetworkScope::Live, "APPEND 30\n"), bench.provider.cut(&order));
             let report = report.unwrap();
             assert_eq!((report.consistency, report.disks.len()), (consistency, 3), "{:?}", report.notes);
+            eprintln!("{barrier}: held {} us, transactions {} us", report.hold_micros, report.transaction_micros);
             bench.read_cut_of("db", barrier, "data", base.is_some(), &data).await;
             bench.read_cut_of("app", barrier, "root", base.is_some(), &root).await;
             let check = check_shop(&data, Some(&root)).unwrap_or_else(|error| panic!("{barrier}: {error}"));
