@@ -188,3 +188,42 @@ fn a_disk_is_written_while_its_machine_is_off() {
         assert!(bench.provider.open_disk(&InstanceName::new("../up"), &disk, SIZE).await.is_err());
     });
 }
+
+#[test]
+fn a_machine_that_is_off_takes_what_it_lacks() {
+    const SIZE: u64 = 4 << 20;
+    on_a_site("offline", async |bench| {
+        let new = InstanceName::new("new");
+        let disk = DiskName::new("root");
+        let work = tempfile::tempdir().unwrap();
+        let image = work.path().join("replica");
+        let content: Vec<u8> = (0..SIZE).map(|at| u8::try_from(at / 65536 % 251).unwrap()).collect();
+        std::fs::write(&image, &content).unwrap();
+        let socket = bench.folder().join("replica.sock");
+        let server = Server::bind_unix(&socket).await.unwrap();
+        server.export("new-root", Arc::new(Raw::open(&image))).unwrap();
+        let backing = DiskBacking::Export { socket: socket.to_string_lossy().into_owned(), export: "new-root".into() };
+        let machine = MachineShape {
+            instance: new.clone(),
+            machine: MachineName::new("new"),
+            cpus: 1,
+            memory_bytes: 64 << 20,
+            disks: vec![DiskShape { name: disk.clone(), size_bytes: SIZE, backing }],
+            nics: Vec::new(),
+            scope: LIVE,
+            labels: labels("land/new"),
+            track_from: None,
+        };
+        bench.provider.define(&machine).await.unwrap();
+        let tied = bench.provider.open_disk(&new, &disk, SIZE).await;
+        assert_eq!(tied.unwrap_err().class, FailureClass::Refused, "a tied disk is not written from outside");
+        bench.provider.hydrate(&new, &Silent).await.unwrap();
+        bench.provider.hydrate(&new, &Silent).await.unwrap();
+        server.shutdown().await;
+        let (target, was_there) = bench.provider.open_disk(&new, &disk, SIZE).await.unwrap();
+        assert!(was_there);
+        let mut read = vec![0u8; content.len()];
+        target.read_at(0, &mut read).await.unwrap();
+        assert!(read == content, "the disk holds what the replica held");
+    });
+}
