@@ -10,10 +10,13 @@ use muster_ports::*;
 use muster_replication::Replicator;
 use muster_runsheet::{Estate, SiteSheet};
 use muster_vault::{KeySource, Vault};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// Folder of the control state below the vault's prefix.
@@ -50,6 +53,40 @@ pub struct Holder {
     store: Arc<SlateStore>,
     socket: PathBuf,
     server: JoinHandle<()>,
+    /// Held as long as this process is the holder.
+    _seat: Option<File>,
+}
+
+/// How long a command waits for another one on this host that is just becoming the holder, or just ending.
+const SEAT_LIMIT: Duration = Duration::from_secs(15);
+const SEAT_LOOK: Duration = Duration::from_millis(50);
+
+enum Seat {
+    /// Another process on this host is the holder and answers.
+    Taken(Client),
+    /// This process may become it. `None` when the lock of another one was passed over (`--steal`, or it hangs: the
+    /// lease in the vault then has the last word).
+    Mine(Option<File>),
+}
+
+/// Two commands that start at the same moment on one host must not fence each other: a file lock beside the socket
+/// lets one open the vault, and the other finds its socket.
+async fn take_seat(socket: &Path, steal: bool, clock: &dyn Clock) -> Result<Seat> {
+    let path = socket.with_extension("lock");
+    let file = File::create(&path).map_err(|error| Failure::from(error).during(format!("open `{}`", path.display())))?;
+    let give_up = clock.now().plus(SEAT_LIMIT);
+    loop {
+        if !steal && let Some(client) = socket::connect(socket).await {
+            return Ok(Seat::Taken(client));
+        }
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(Seat::Mine(Some(file)));
+        }
+        if steal || clock.now() >= give_up {
+            return Ok(Seat::Mine(None));
+        }
+        clock.sleep(SEAT_LOOK).await;
+    }
 }
 
 #[derive(Debug)]
@@ -64,13 +101,12 @@ impl Access {
     /// The holder on this host when there is one; else this process becomes the holder.
     pub async fn for_writing(options: OpenOptions) -> Result<Self> {
         let socket = socket::socket_path(&options.vault)?;
-        if !options.steal
-            && let Some(client) = socket::connect(&socket).await
-        {
-            return Ok(Self::Remote(client));
-        }
-        let vault = open_vault(&options).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let seat = match take_seat(&socket, options.steal, clock.as_ref()).await? {
+            Seat::Taken(client) => return Ok(Self::Remote(client)),
+            Seat::Mine(lock) => lock,
+        };
+        let vault = open_vault(&options).await?;
         let owner = Owner::this_process(&options.purpose);
         let name = owner.to_string();
         let take_over = if options.steal { TakeOver::Steal } else { TakeOver::WhenStale };
@@ -91,7 +127,7 @@ impl Access {
                 tracing::warn!(%failure, "other commands on this host cannot reach this process");
             }
         });
-        Ok(Self::Local(Holder { control, store, socket, server }))
+        Ok(Self::Local(Holder { control, store, socket, server, _seat: seat }))
     }
 
     /// The holder on this host when there is one; else a reader that disturbs nobody.

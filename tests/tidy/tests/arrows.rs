@@ -9,7 +9,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("muster-diagnostics", &[]),
     ("muster-syntax", &["muster-diagnostics"]),
     ("muster-editor", &["muster-diagnostics", "muster-syntax"]),
-    ("muster-runsheet", &[]),
+    // The table of a sheet shows assumed times, which the standard library holds.
+    ("muster-runsheet", &["muster-stdlib"]),
     ("muster-compiler", &["muster-diagnostics", "muster-syntax", "muster-runsheet", "muster-stdlib"]),
     // Ports speak the language of the runsheet: names, inventory.
     ("muster-ports", &["muster-runsheet"]),

@@ -4,7 +4,7 @@ use crate::arguments::Common;
 use crate::exit::Exit;
 use crate::output;
 use muster_control::{Project, plan_files, write_whole};
-use muster_diagnostics::{Diagnostic, RenderOptions, Severity, SourceMap, explain as page, render, to_json};
+use muster_diagnostics::{Diagnostic, RenderOptions, Severity, SourceMap, explain as page, located, render};
 use muster_ports::{Failure, Result};
 use std::path::PathBuf;
 
@@ -34,7 +34,7 @@ pub fn check(common: &Common) -> Result<Exit> {
     let project = Project::load(&common.plans)?;
     let checked = &project.checked;
     if common.json {
-        output::json(&to_json(&checked.diagnostics, &checked.sources));
+        output::json(&located(&checked.diagnostics, &checked.sources));
     } else {
         print(common, &checked.diagnostics, &checked.sources);
         let count = |severity| checked.diagnostics.iter().filter(|found| found.severity == severity).count();
