@@ -5,9 +5,15 @@ use std::path::PathBuf;
 
 /// Disaster recovery as code: replicate machines, rehearse, fail over and fail back by plan.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, about, max_term_width = 110, after_help = "\
+#[command(
+    name = "muster",
+    version,
+    about,
+    max_term_width = 110,
+    after_help = "\
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 the plans have errors · 4 a run waits for a person · \
-5 refused (in use, fenced, not legal now) · 6 done, but degraded")]
+5 refused (in use, fenced, not legal now) · 6 done, but degraded"
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub common: Common,

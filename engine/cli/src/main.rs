@@ -86,9 +86,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
             people::decide(common, run, step, decision, &signature).await
         }
         Command::Approve { run, step, no, signature } => people::approve(common, run, step, no, &signature).await,
-        Command::Agent { provider, site, folder, listen } => {
-            agent::agent(common, provider, site, folder, listen).await
-        }
+        Command::Agent { provider, site, folder, listen } => agent::agent(common, provider, site, folder, listen).await,
         Command::Laboratory(command) => laboratory::laboratory(common, command),
         Command::Completions { shell } => {
             let mut text = Vec::new();

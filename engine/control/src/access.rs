@@ -73,7 +73,8 @@ enum Seat {
 /// lets one open the vault, and the other finds its socket.
 async fn take_seat(socket: &Path, steal: bool, clock: &dyn Clock) -> Result<Seat> {
     let path = socket.with_extension("lock");
-    let file = File::create(&path).map_err(|error| Failure::from(error).during(format!("open `{}`", path.display())))?;
+    let file =
+        File::create(&path).map_err(|error| Failure::from(error).during(format!("open `{}`", path.display())))?;
     let give_up = clock.now().plus(SEAT_LIMIT);
     loop {
         if !steal && let Some(client) = socket::connect(socket).await {
@@ -227,8 +228,9 @@ async fn open_vault(options: &OpenOptions) -> Result<Vault> {
 async fn all_sites(store: &dyn StateStore, options: &OpenOptions) -> Result<BTreeMap<SiteName, SiteSheet>> {
     let mut sites = BTreeMap::new();
     if let Some(bytes) = store.get("estate").await? {
-        let estate: Estate = serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::diverged(format!("the vault's record of the estate does not read back: {error}")))?;
+        let estate: Estate = serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::diverged(format!("the vault's record of the estate does not read back: {error}"))
+        })?;
         sites = estate.sites;
     }
     sites.extend(options.sites.clone());

@@ -26,7 +26,9 @@ pub struct PointsAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]
 pub enum End {
-    Done { degraded: bool },
+    Done {
+        degraded: bool,
+    },
     Undone,
     Aborted,
     /// Something could not be taken back; a person has to look.
@@ -75,7 +77,9 @@ impl RunAnswer {
             }
             End::Undone => format!("{head}: failed, and everything was taken back"),
             End::Aborted => format!("{head}: given up, and everything was taken back"),
-            End::Failed => format!("{head}: given up, and not everything could be taken back; `muster log {}`", self.run),
+            End::Failed => {
+                format!("{head}: given up, and not everything could be taken back; `muster log {}`", self.run)
+            }
             End::Paused => format!("{head}: waits for a person"),
         }
     }

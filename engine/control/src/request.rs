@@ -13,34 +13,87 @@ pub const SOCKET_PROTOCOL: u32 = 1;
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// Who holds the vault?
-    Hello { protocol: u32 },
+    Hello {
+        protocol: u32,
+    },
     Status,
-    Points { group: Option<GroupName> },
+    Points {
+        group: Option<GroupName>,
+    },
     /// What the disks of a machine are made of at a point.
-    Image { point: PointId, machine: MachineName },
+    Image {
+        point: PointId,
+        machine: MachineName,
+    },
     /// Records the intent to replicate these groups (all that have a policy when empty).
-    Protect { estate: Box<Estate>, groups: Vec<GroupName> },
+    Protect {
+        estate: Box<Estate>,
+        groups: Vec<GroupName>,
+    },
     /// One cycle of these groups now (all when empty).
-    Cycle { groups: Vec<GroupName> },
+    Cycle {
+        groups: Vec<GroupName>,
+    },
     /// Opens a run and follows it to its end, or to where only a person can go on.
-    Start { sheet: Box<Runsheet>, who: String, why: String, wait: bool, presigned: Option<Answer> },
+    Start {
+        sheet: Box<Runsheet>,
+        who: String,
+        why: String,
+        wait: bool,
+        presigned: Option<Answer>,
+    },
     /// The sheet that would take the plan's standing drill away.
-    CleanupSheet { plan: PlanName },
+    CleanupSheet {
+        plan: PlanName,
+    },
     /// Compiles the cleanup of the plan's standing drill from its journal and runs it.
-    Cleanup { plan: PlanName, who: String, why: String, wait: bool },
-    Resume { run: Option<RunId>, wait: bool },
+    Cleanup {
+        plan: PlanName,
+        who: String,
+        why: String,
+        wait: bool,
+    },
+    Resume {
+        run: Option<RunId>,
+        wait: bool,
+    },
     /// Stops an unfinished run: undo before no return.
-    CancelRun { run: RunId, who: String, why: String },
-    Decide { run: RunId, step: StepId, decision: Decision, who: String, why: String },
-    Answer { run: RunId, step: StepId, answer: Answer },
+    CancelRun {
+        run: RunId,
+        who: String,
+        why: String,
+    },
+    Decide {
+        run: RunId,
+        step: StepId,
+        decision: Decision,
+        who: String,
+        why: String,
+    },
+    Answer {
+        run: RunId,
+        step: StepId,
+        answer: Answer,
+    },
     Runs,
-    Log { run: Option<RunId> },
+    Log {
+        run: Option<RunId>,
+    },
 }
 
 impl Request {
     /// Whether it can be answered without being the vault's writer.
     pub fn only_reads(&self) -> bool {
-        matches!(self, Self::Hello { .. } | Self::Status | Self::Image { .. } | Self::CleanupSheet { .. } | Self::Points { .. } | Self::Runs | Self::Log { .. })
+        matches!(
+            self,
+            Self::Hello { .. }
+                | Self::Status
+                | Self::Image { .. }
+                | Self::CleanupSheet { .. }
+                | Self::Points { .. }
+                | Self::Runs
+                | Self::Log { .. }
+        )
     }
 }
 
@@ -49,12 +102,25 @@ impl Request {
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// Bytes of long work: `orders: db/data`.
-    Progress { what: String, done: u64, total: Option<u64> },
-    Note { text: String },
+    Progress {
+        what: String,
+        done: u64,
+        total: Option<u64>,
+    },
+    Note {
+        text: String,
+    },
     /// One durable record of a run's journal. [`crate::words::line`] puts it into words.
-    Run { run: RunId, record: Box<Record> },
-    Done { answer: serde_json::Value },
-    Failed { failure: Failure },
+    Run {
+        run: RunId,
+        record: Box<Record>,
+    },
+    Done {
+        answer: serde_json::Value,
+    },
+    Failed {
+        failure: Failure,
+    },
 }
 
 /// Where events of one request go. Dropped events are lost, never waited for: a slow terminal stops no run.

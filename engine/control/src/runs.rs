@@ -4,7 +4,9 @@
 
 use crate::answers::{ChosenPoint, End, RunAnswer, Waiting};
 use crate::request::{Event, Sink};
-use muster_executor::{Command, CommandSender, Executor, OnPause, RunEnd, RunObserver, Waiting as WaitingFor, commands};
+use muster_executor::{
+    Command, CommandSender, Executor, OnPause, RunEnd, RunObserver, Waiting as WaitingFor, commands,
+};
 use muster_journal::{Answer, Decision, Event as RunEvent, Opening, QuestionKind, Record, RunState, RunStatus};
 use muster_ports::*;
 use muster_runsheet::Runsheet;

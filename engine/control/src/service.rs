@@ -203,8 +203,9 @@ pub(crate) async fn status(store: &Arc<dyn StateStore>, replicator: &Replicator)
     let mut plans = BTreeMap::new();
     for (key, value) in store.scan("plan/").await? {
         if let Some(plan) = key.strip_prefix("plan/").and_then(|rest| rest.strip_suffix("/state")) {
-            let state: PlanState = serde_json::from_slice(&value)
-                .map_err(|error| Failure::diverged(format!("the state of plan `{plan}` does not read back: {error}")))?;
+            let state: PlanState = serde_json::from_slice(&value).map_err(|error| {
+                Failure::diverged(format!("the state of plan `{plan}` does not read back: {error}"))
+            })?;
             plans.insert(plan.to_owned(), state);
         }
     }

@@ -12,9 +12,8 @@ pub struct Sites(pub BTreeMap<SiteName, Arc<dyn Site>>);
 impl Sites {
     /// Connects lazily: a site that is down is found out by the step that needs it.
     pub fn behind_agents(sheets: &BTreeMap<SiteName, SiteSheet>) -> Self {
-        let site = |sheet: &SiteSheet| -> Arc<dyn Site> {
-            Arc::new(RemoteSite::new(sheet.name.clone(), sheet.agent.clone()))
-        };
+        let site =
+            |sheet: &SiteSheet| -> Arc<dyn Site> { Arc::new(RemoteSite::new(sheet.name.clone(), sheet.agent.clone())) };
         Self(sheets.iter().map(|(name, sheet)| (name.clone(), site(sheet))).collect())
     }
 }

@@ -13,8 +13,8 @@ impl Steps {
     pub(crate) async fn observe_fence(&self, site: &SiteName, machines: &[MachineName]) -> Result<Observation> {
         let instances = match self.soon(site, self.site(site)?.instances()).await {
             Ok(instances) => instances,
-            Err(failure) if failure.is_retryable() => return Ok(Observation::DoesNotHold),
-            Err(failure) => return Err(failure),
+            // Whatever keeps the site from answering, nothing is proven; the act says what follows from that.
+            Err(_) => return Ok(Observation::DoesNotHold),
         };
         let proven = |machine: &MachineName| {
             let name = InstanceName::live(machine);
@@ -30,10 +30,18 @@ impl Steps {
         machines: &[MachineName],
         proof: FenceProof,
     ) -> Result<Acted> {
-        let unreachable = match self.fence_all(site, machines).await {
-            Ok(()) => return Ok(Acted::Done(fenced())),
-            Err(failure) if failure.is_retryable() => failure,
+        // A site that cannot even say who it is proves nothing, for whatever reason: at its address may answer a stranger.
+        let greeting = match self.site(site) {
+            Ok(reached) => self.soon(site, reached.facts()).await.map(drop),
             Err(failure) => return Err(failure),
+        };
+        let unreachable = match greeting {
+            Err(failure) => failure,
+            Ok(()) => match self.fence_all(site, machines).await {
+                Ok(()) => return Ok(Acted::Done(fenced())),
+                Err(failure) if failure.is_retryable() => failure,
+                Err(failure) => return Err(failure),
+            },
         };
         if proof == FenceProof::PowerOff {
             return Err(unreachable.during("the machines cannot be proven off").help(format!(
@@ -57,7 +65,6 @@ impl Steps {
     /// Fences each machine and looks whether it is off: a promise is no proof.
     async fn fence_all(&self, site: &SiteName, machines: &[MachineName]) -> Result<()> {
         let reached = self.site(site)?;
-        self.soon(site, reached.facts()).await?;
         for machine in machines {
             at(site, reached.fence(&InstanceName::live(machine)).await)?;
         }

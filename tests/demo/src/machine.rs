@@ -28,7 +28,11 @@ pub fn prepare(packages: &[&str], say: &dyn Fn(&str)) -> Ability {
     let _ = apt(&["update", "-qq"]);
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(&missing);
-    if apt(&install) { Ability::RealMachines } else { Ability::Simulated { why: "apt-get could not install them".into() } }
+    if apt(&install) {
+        Ability::RealMachines
+    } else {
+        Ability::Simulated { why: "apt-get could not install them".into() }
+    }
 }
 
 fn apt(arguments: &[&str]) -> bool {

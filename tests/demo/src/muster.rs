@@ -27,6 +27,23 @@ pub fn build() -> Result<(PathBuf, f64)> {
     Ok((binary, began.elapsed().as_secs_f64()))
 }
 
+/// The longest a command of the story may take: a run that waits for a person nobody plays would wait on.
+const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+
+#[allow(clippy::disallowed_methods)]
+fn ended(mut child: Child, words: &[&str]) -> Result<std::process::ExitStatus> {
+    let began = Instant::now();
+    while began.elapsed() < COMMAND_LIMIT {
+        if let Some(status) = child.try_wait().map_err(during("wait for muster"))? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(format!("`muster {}` has not ended within {}s", words.join(" "), COMMAND_LIMIT.as_secs()))
+}
+
 /// One folder of plans, one vault, one key.
 #[derive(Clone, Debug)]
 pub struct Muster {
@@ -54,7 +71,8 @@ impl Muster {
         }
         let mut command = self.command(words);
         let (status, said) = if self.show {
-            (command.status().map_err(during("start muster"))?, String::new())
+            let child = command.spawn().map_err(during("start muster"))?;
+            (ended(child, words)?, String::new())
         } else {
             let output = command.output().map_err(during("start muster"))?;
             (output.status, String::from_utf8_lossy(&output.stderr).into_owned())

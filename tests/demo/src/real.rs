@@ -95,8 +95,7 @@ impl Estate for RealEstate {
         let address = if site == HOME { "10.10.20.11" } else { "10.60.20.11" };
         let home = self.lab.site(site).map_err(during(site))?;
         let mut command = home.command("busybox");
-        let output =
-            command.args(["nc", "-w", "3", address, "7000"]).output().map_err(during("ask the database"))?;
+        let output = command.args(["nc", "-w", "3", address, "7000"]).output().map_err(during("ask the database"))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let last = text.split_whitespace().find_map(|word| word.strip_prefix("last="));
         last.and_then(|last| last.parse().ok()).ok_or(format!("the database says `{}`", text.trim()))

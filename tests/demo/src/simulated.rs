@@ -108,8 +108,8 @@ impl Estate for SimulatedEstate {
     }
 
     fn check_point(&self, folder: &Path) -> Result<PointCheck> {
-        let [data, root, app] = ["db-data.raw", "db-root.raw", "app-root.raw"]
-            .map(|file| folder.join(file).display().to_string());
+        let [data, root, app] =
+            ["db-data.raw", "db-root.raw", "app-root.raw"].map(|file| folder.join(file).display().to_string());
         let verdict = self.laboratory(&["check", &data, &root, &app])?;
         let disks = verdict["disks"].as_array().ok_or("no verdict")?;
         Ok(PointCheck {

@@ -123,7 +123,9 @@ impl Story<'_> {
         let after = self.estate.last_answered(HOME)?;
         let fresh = self.points()?.saturating_sub(points);
         if after <= before || fresh == 0 {
-            return Err(format!("production stood still during the drill: records {before} to {after}, {fresh} points"));
+            return Err(format!(
+                "production stood still during the drill: records {before} to {after}, {fresh} points"
+            ));
         }
         let mut row = self.measure("drill")?;
         row.note = format!("production wrote {} records and {fresh} points meanwhile", after - before);
@@ -176,10 +178,14 @@ impl Story<'_> {
         let lost = had.saturating_sub(recovered);
         row.lost = Some(lost);
         if lost > loss_max {
-            return Err(format!("{name}: {lost} records lost ({from} had {had}, the point {recovered}), at most {loss_max} may be"));
+            return Err(format!(
+                "{name}: {lost} records lost ({from} had {had}, the point {recovered}), at most {loss_max} may be"
+            ));
         }
         let muster = self.muster.clone();
-        muster.wait_until("the shop writes on", BOOT_LIMIT, || self.estate.last_answered(to).map(|last| last > recovered))?;
+        muster.wait_until("the shop writes on", BOOT_LIMIT, || {
+            self.estate.last_answered(to).map(|last| last > recovered)
+        })?;
         self.rows.push(row);
         Ok(())
     }

@@ -16,7 +16,10 @@ pub struct Row {
 
 pub fn table(rows: &[Row]) -> String {
     let seconds = |millis: u64| format!("{:.1}s", millis as f64 / 1000.0);
-    let mut text = format!("{:<20} {:>5} {:>14} {:>8} {:>12}  {}\n", "operation", "steps", "healthy after", "took", "records lost", "");
+    let mut text = format!(
+        "{:<20} {:>5} {:>14} {:>8} {:>12}  {}\n",
+        "operation", "steps", "healthy after", "took", "records lost", ""
+    );
     for row in rows {
         let healthy = row.healthy.map_or_else(|| "-".to_owned(), seconds);
         let lost = row.lost.map_or_else(|| "-".to_owned(), |lost| lost.to_string());

@@ -110,7 +110,13 @@ impl Site {
         if Path::new("/run/netns").join(&self.namespace).exists() {
             run(command("ip").args(["netns", "del", &self.namespace]))?;
         }
-        Ok(())
+        // A dead site's address must not lead anywhere else: without this, packets for it would leave by the default route.
+        run(command("ip").args(["route", "replace", "unreachable", &self.grave()])).map(drop)
+    }
+
+    /// The addresses of the way to this site.
+    fn grave(&self) -> String {
+        format!("10.77.{}.0/30", self.subnet)
     }
 
     /// Cuts the site off from the outside without hurting it, and joins it again.
@@ -125,6 +131,7 @@ impl Site {
         }
         let inner = format!("{}i", self.veth);
         let (ours, theirs) = (format!("{}/30", self.outside()), format!("{}/30", self.address()));
+        let _ = run(command("ip").args(["route", "del", "unreachable", &self.grave()]));
         let namespace = self.namespace.as_str();
         let steps: [&[&str]; 6] = [
             &["netns", "add", namespace],
@@ -158,6 +165,7 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         let _ = self.kill();
+        let _ = run(command("ip").args(["route", "del", "unreachable", &self.grave()]));
     }
 }
 

@@ -22,14 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("muster-replication", &["muster-ports", "muster-runsheet", "muster-vault"]),
     (
         "muster-steps",
-        &[
-            "muster-ports",
-            "muster-runsheet",
-            "muster-journal",
-            "muster-executor",
-            "muster-hooks",
-            "muster-replication",
-        ],
+        &["muster-ports", "muster-runsheet", "muster-journal", "muster-executor", "muster-hooks", "muster-replication"],
     ),
     ("muster-agent", &["muster-ports", "muster-vault", "muster-replication", "muster-nbd"]),
     ("muster-provider-simulated", &["muster-ports"]),

@@ -40,12 +40,7 @@ pub async fn reading(common: &Common, project: Option<&Project>) -> Result<Opene
 }
 
 /// For working. With no project loaded yet, the plans of the folder say where the vault is, unless `--vault` does.
-pub async fn writing(
-    common: &Common,
-    project: Option<&Project>,
-    purpose: &str,
-    run: &RunOptions,
-) -> Result<Opened> {
+pub async fn writing(common: &Common, project: Option<&Project>, purpose: &str, run: &RunOptions) -> Result<Opened> {
     let (vault, sites) = vault_and_sites(common, project)?;
     Access::for_writing(options(common, vault, sites, purpose, run.steal)).await.map(Opened)
 }

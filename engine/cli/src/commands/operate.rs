@@ -200,7 +200,8 @@ async fn start_towards(
     let state = state_of(common, &project, plan).await?;
     if state.phase == Phase::Protected && state.direction != direction {
         let asked = Operation { kind, direction };
-        return Err(illegal(plan, asked, state).help(format!("production would move the other way now: `muster {other} {plan}`")));
+        return Err(illegal(plan, asked, state)
+            .help(format!("production would move the other way now: `muster {other} {plan}`")));
     }
     start_in(common, project, plan, state, kind, point, presigned, options).await
 }

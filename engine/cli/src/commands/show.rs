@@ -39,7 +39,8 @@ pub async fn status(common: &Common) -> Result<Exit> {
             let promise = output::duration(group.rpo_millis);
             let verdict = if group.within_rpo { "" } else { "  behind" };
             let target = group.target.as_ref().map_or("-", |site| site.as_str());
-            let sent = group.last_cycle.as_ref().map_or_else(|| "-".to_owned(), |cycle| output::bytes(cycle.sent_bytes));
+            let sent =
+                group.last_cycle.as_ref().map_or_else(|| "-".to_owned(), |cycle| output::bytes(cycle.sent_bytes));
             vec![
                 group.group.to_string(),
                 format!("{} -> {target}", group.source),

@@ -69,13 +69,12 @@ pub async fn materialise(common: &Common, point: String, machines: Vec<String>, 
     let known: PointsAnswer = access.ask(&Request::Points { group: None }, common).await?;
     let Some(found) = known.points.iter().find(|found| found.id.as_str() == point) else {
         access.close().await;
-        return Err(Failure::permanent(format!("there is no recovery point `{point}`")).help("`muster points` lists them"));
+        return Err(
+            Failure::permanent(format!("there is no recovery point `{point}`")).help("`muster points` lists them")
+        );
     };
-    let machines = if machines.is_empty() {
-        found.machines.clone()
-    } else {
-        machines.into_iter().map(MachineName::new).collect()
-    };
+    let machines =
+        if machines.is_empty() { found.machines.clone() } else { machines.into_iter().map(MachineName::new).collect() };
     let watcher = Watcher::new(common);
     let mut written = Vec::new();
     for machine in machines {
