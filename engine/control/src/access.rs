@@ -42,9 +42,9 @@ pub enum Access {
     /// Another process on this host holds it and does the work.
     Remote(Client),
     /// This process holds it.
-    Local(Holder),
+    Local(Box<Holder>),
     /// Nobody on this host holds it, and it is only read.
-    Reader(Reader),
+    Reader(Box<Reader>),
 }
 
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Access {
                 tracing::warn!(%failure, "other commands on this host cannot reach this process");
             }
         });
-        Ok(Self::Local(Holder { control, store, socket, server, _seat: seat }))
+        Ok(Self::Local(Box::new(Holder { control, store, socket, server, _seat: seat })))
     }
 
     /// The holder on this host when there is one; else a reader that disturbs nobody.
@@ -144,7 +144,7 @@ impl Access {
         let sites = BTreeMap::new();
         let url = vault.url().to_owned();
         let replicator = Replicator::new(store.clone(), sites, url, clock.clone(), Arc::new(SystemRandom));
-        Ok(Self::Reader(Reader { store, replicator, slate, clock }))
+        Ok(Self::Reader(Box::new(Reader { store, replicator, slate, clock })))
     }
 
     pub async fn call(&self, request: &Request, sink: Arc<dyn Sink>) -> Result<Value> {

@@ -1,4 +1,5 @@
 //! The arrows between crates, as data. A new arrow is its own commit, with a reason.
+#![allow(clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

@@ -1,4 +1,5 @@
 //! The shape of the tree and what its files may hold.
+#![allow(clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
