@@ -39,7 +39,7 @@ pub fn packages() -> Vec<&'static str> {
 
 /// Says what is missing to run the lab here, as one error that names the command to run.
 pub fn requirements() -> Result<()> {
-    const PROGRAMS: [&str; 15] = [
+    const PROGRAMS: [&str; 16] = [
         "ip",
         "dnsmasq",
         "qemu-system-x86_64",
@@ -50,6 +50,7 @@ pub fn requirements() -> Result<()> {
         "dpkg-deb",
         "mke2fs",
         "debugfs",
+        "dumpe2fs",
         "e2fsck",
         "mformat",
         "syslinux",
