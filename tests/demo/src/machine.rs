@@ -11,28 +11,34 @@ pub enum Ability {
     Simulated { why: String },
 }
 
+/// Rounds of installing: a package that was there in a version of its own may have to go for another one, and come back.
+const ROUNDS: u32 = 3;
+
 /// Installs what is missing, after saying so. Never fails: without root the answer is `Simulated`.
 pub fn prepare(packages: &[&str], say: &dyn Fn(&str)) -> Ability {
-    let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
     if !is_root() {
         // Namespaces and bridges need root for every command, not only for installing.
         return Ability::Simulated { why: "not root: run it with sudo to see real machines".into() };
     }
-    if missing.is_empty() {
-        return Ability::RealMachines;
+    for round in 0..ROUNDS {
+        let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
+        if missing.is_empty() {
+            return Ability::RealMachines;
+        }
+        if !exists("apt-get") {
+            return Ability::Simulated { why: format!("no apt-get to install {}", missing.join(" ")) };
+        }
+        say(&format!("installing Debian packages: {}", missing.join(" ")));
+        if round == 0 {
+            let _ = apt(&["update", "-qq"]);
+        }
+        let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+        install.extend(&missing);
+        if !apt(&install) {
+            return Ability::Simulated { why: format!("apt-get could not install {}", missing.join(" ")) };
+        }
     }
-    if !exists("apt-get") {
-        return Ability::Simulated { why: format!("no apt-get to install {}", missing.join(" ")) };
-    }
-    say(&format!("installing Debian packages: {}", missing.join(" ")));
-    let _ = apt(&["update", "-qq"]);
-    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    install.extend(&missing);
-    if apt(&install) {
-        Ability::RealMachines
-    } else {
-        Ability::Simulated { why: "apt-get could not install them".into() }
-    }
+    Ability::Simulated { why: "some Debian packages push each other out".into() }
 }
 
 fn apt(arguments: &[&str]) -> bool {
