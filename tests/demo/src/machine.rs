@@ -16,9 +16,9 @@ const ROUNDS: u32 = 3;
 
 /// Installs what is missing, after saying so. Never fails: without root the answer is `Simulated`.
 pub fn prepare(packages: &[&str], say: &dyn Fn(&str)) -> Ability {
-    if !is_root() {
+    if !is_root() && !has_sudo() {
         // Namespaces and bridges need root for every command, not only for installing.
-        return Ability::Simulated { why: "not root: run it with sudo to see real machines".into() };
+        return Ability::Simulated { why: "neither root nor sudo without a password".into() };
     }
     for round in 0..ROUNDS {
         let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
@@ -42,10 +42,9 @@ pub fn prepare(packages: &[&str], say: &dyn Fn(&str)) -> Ability {
 }
 
 fn apt(arguments: &[&str]) -> bool {
-    Command::new("apt-get")
+    as_root("apt-get")
         .args(["-o", "DPkg::Lock::Timeout=300"])
         .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status()
@@ -58,6 +57,32 @@ fn is_installed(package: &str) -> bool {
         .stderr(Stdio::null())
         .output()
         .is_ok_and(|output| output.stdout.ends_with(b"install ok installed"))
+}
+
+/// A command that runs as root: directly, or through sudo.
+pub fn as_root(program: &str) -> Command {
+    if is_root() {
+        let mut command = Command::new(program);
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        return command;
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", "env", "DEBIAN_FRONTEND=noninteractive"]);
+    // sudo resets the environment; programs of the user's own (cargo, rustc) must still be found.
+    for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "CI"] {
+        if let Ok(value) = std::env::var(name) {
+            command.arg(format!("{name}={value}"));
+        }
+    }
+    command.arg(program);
+    command
+}
+
+fn has_sudo() -> bool {
+    let quiet = |command: &mut Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|ok| ok.success())
+    };
+    quiet(Command::new("sudo").args(["-n", "true"]))
 }
 
 pub fn is_root() -> bool {

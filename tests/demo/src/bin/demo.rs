@@ -11,7 +11,7 @@ use muster_demo::real::RealEstate;
 use muster_demo::simulated::SimulatedEstate;
 use muster_demo::story::Story;
 use muster_demo::{Result, during, summary};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -39,9 +39,19 @@ fn play(arguments: &[String]) -> Result<()> {
             println!("demo: a SIMULATED estate over real image files, replicated for real ({why})");
         }
     }
-    println!("demo: building muster");
-    let (binary, seconds) = muster::build()?;
-    println!("demo: built in {seconds:.0}s");
+    let built = std::env::args().skip_while(|word| word != "--binary").nth(1);
+    let binary = match built {
+        Some(binary) => PathBuf::from(binary),
+        None => {
+            println!("demo: building muster");
+            let (binary, seconds) = muster::build()?;
+            println!("demo: built in {seconds:.0}s");
+            binary
+        }
+    };
+    if ability == Ability::RealMachines && !machine::is_root() {
+        return as_root(&binary, arguments);
+    }
 
     // Short on purpose: Unix sockets live below it, and their paths may have 107 bytes.
     let folder = std::env::temp_dir().join(format!("muster-demo-{}", std::process::id()));
@@ -54,6 +64,19 @@ fn play(arguments: &[String]) -> Result<()> {
         let _ = std::fs::remove_dir_all(&folder);
     }
     played
+}
+
+/// Goes on as root, which namespaces and bridges need; what was built stays the user's.
+fn as_root(binary: &Path, arguments: &[String]) -> Result<()> {
+    println!("demo: going on with sudo, for network namespaces and bridges");
+    let this = std::env::current_exe().map_err(during("find this program"))?;
+    let status = machine::as_root(&this.display().to_string())
+        .args(arguments)
+        .arg("--binary")
+        .arg(binary)
+        .status()
+        .map_err(during("sudo"))?;
+    if status.success() { Ok(()) } else { Err("the part that ran with sudo has failed".into()) }
 }
 
 fn show(folder: &Path, binary: &Path, ability: Ability) -> Result<()> {

@@ -7,7 +7,8 @@ use std::process::{Command, ExitCode, Stdio};
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let say = |text: &str| println!("verify: {text}");
-    match machine::prepare(&muster_lab::packages(), &say) {
+    let ability = machine::prepare(&muster_lab::packages(), &say);
+    match &ability {
         Ability::RealMachines => say("real machines: yes"),
         Ability::Simulated { why } => {
             say(&format!("no real machines here ({why}): their tests will fail and say so"));
@@ -27,9 +28,23 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let status = Command::new("cargo").args(["nextest", "run", "--workspace", "--locked"]).args(arguments).status();
-    match status {
+    let mut tests = Command::new("cargo");
+    tests.args(["nextest", "run", "--workspace", "--locked"]).args(arguments);
+    if ability == Ability::RealMachines && !machine::is_root() {
+        // The tests of real machines need root; cargo hands each test program to this command.
+        let path = std::env::var("PATH").unwrap_or_default();
+        let runner = format!("sudo -n -E env PATH={path}");
+        tests.env(format!("CARGO_TARGET_{}_RUNNER", host().to_uppercase().replace('-', "_")), runner);
+    }
+    match tests.status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
+}
+
+/// The triple of this computer, `x86_64-unknown-linux-gnu`.
+fn host() -> String {
+    let output = Command::new("rustc").args(["-vV"]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or("x86_64-unknown-linux-gnu").to_owned()
 }
