@@ -3,10 +3,9 @@
 use crate::command::{command, run};
 use crate::error::{Error, Result};
 use crate::image::{Images, LabDir, make_folder};
+use crate::registry::{Registered, lock, sweep};
 use crate::site::Site;
-use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Addresses of the ways to sites: `10.77.N.0/30`, one N for each site on this computer.
@@ -19,6 +18,8 @@ pub struct Lab {
     sites: BTreeMap<String, Site>,
     // Last: the sites' processes end before their folder goes.
     folder: Folder,
+    // The very last: until then a sweep would find what is left.
+    registered: Registered,
 }
 
 #[derive(Debug)]
@@ -27,12 +28,21 @@ enum Folder {
     Kept(PathBuf),
 }
 
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Passing(folder) => folder.path(),
+            Self::Kept(folder) => folder,
+        }
+    }
+}
+
 impl Lab {
     /// A lab in a passing folder. `seed` tells labs apart that run at once: keep it below 16 letters or digits.
     pub fn open(seed: &str) -> Result<Self> {
         let images = Images::prepare(&LabDir::shared())?;
         let folder = tempfile::Builder::new().prefix("muster-lab-").tempdir().map_err(Error::file("/tmp"))?;
-        Ok(Self { name: lab_name(seed)?, images, sites: BTreeMap::new(), folder: Folder::Passing(folder) })
+        Self::begin(seed, images, Folder::Passing(folder))
     }
 
     /// A lab whose folder stays, for demonstrations and for looking at what a test left.
@@ -40,30 +50,34 @@ impl Lab {
         let images = Images::prepare(&LabDir::shared())?;
         make_folder(folder)?;
         let folder = folder.canonicalize().map_err(Error::file(folder))?;
-        Ok(Self { name: lab_name(seed)?, images, sites: BTreeMap::new(), folder: Folder::Kept(folder) })
+        Self::begin(seed, images, Folder::Kept(folder))
+    }
+
+    /// Takes away what killed labs have left, and writes this one down.
+    fn begin(seed: &str, images: Images, folder: Folder) -> Result<Self> {
+        sweep()?;
+        let name = lab_name(seed)?;
+        let registered = Registered::new(&name, folder.path(), matches!(folder, Folder::Passing(_)))?;
+        Ok(Self { name, images, sites: BTreeMap::new(), folder, registered })
     }
 
     pub fn images(&self) -> &Images {
         &self.images
     }
     pub fn folder(&self) -> &Path {
-        match &self.folder {
-            Folder::Passing(folder) => folder.path(),
-            Folder::Kept(folder) => folder,
-        }
+        self.folder.path()
     }
 
     /// Makes a site and its namespace.
     pub fn add_site(&mut self, name: &str) -> Result<&mut Site> {
         // One at a time on this computer, or two labs would take the same addresses.
-        let lock_path = Path::new("/run/lock").join("muster-lab.lock");
-        let lock = File::create(&lock_path).map_err(Error::file(&lock_path))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| Error::file(&lock_path)(error.into()))?;
+        let _lock = lock()?;
         let taken = run(command("ip").args(["-o", "-4", "addr", "show"]))?;
         let subnet = SUBNETS
             .into_iter()
             .find(|subnet| !taken.contains(&format!(" 10.77.{subnet}.")))
             .ok_or_else(|| Error::Said("all 254 addresses of lab sites are taken: end other labs".to_owned()))?;
+        self.registered.add_site(name, subnet)?;
         let site = Site::create(name, &self.name, self.folder().join(name), subnet)?;
         self.sites.insert(name.to_owned(), site);
         self.site_mut(name)

@@ -23,6 +23,7 @@ mod lab;
 mod machine;
 #[path = "../guest/record.rs"]
 pub mod record;
+mod registry;
 mod site;
 
 pub use check::{DiskCheck, ShopCheck, check_root, check_shop, partition_of_root};
@@ -30,7 +31,8 @@ pub use error::{Error, Result};
 pub use image::{DATA_BYTES, Images, LabDir, ROOT_BYTES};
 pub use lab::Lab;
 pub use machine::{Machine, Role};
-pub use site::Site;
+pub use registry::sweep;
+pub use site::{Site, process_of};
 
 /// The Debian packages the lab needs installed.
 pub fn packages() -> Vec<&'static str> {

@@ -40,12 +40,14 @@ pub struct Machine {
     pub follows: Option<String>,
     /// Milliseconds between two records (database) or questions (app).
     pub interval_ms: u64,
+    /// Empty disks besides: `(name, bytes)`.
+    pub more_disks: Vec<(String, u64)>,
 }
 
 impl Machine {
     pub fn new(name: &str, role: Role, network: &str, mac: &str, ip: &str) -> Self {
         let [name, network, mac, ip] = [name, network, mac, ip].map(str::to_owned);
-        Self { name, role, network, mac, ip, follows: None, interval_ms: 200 }
+        Self { name, role, network, mac, ip, follows: None, interval_ms: 200, more_disks: Vec::new() }
     }
     pub fn follows(mut self, ip: &str) -> Self {
         self.follows = Some(ip.to_owned());
@@ -53,6 +55,12 @@ impl Machine {
     }
     pub fn interval_ms(mut self, interval: u64) -> Self {
         self.interval_ms = interval;
+        self
+    }
+
+    /// An empty disk that takes no room until it is written: `<name>.qcow2`.
+    pub fn disk(mut self, name: &str, bytes: u64) -> Self {
+        self.more_disks.push((name.to_owned(), bytes));
         self
     }
 
@@ -70,6 +78,14 @@ impl Machine {
         if self.role == Role::Database {
             to_qcow2(&images.data_disk(), &folder.join("data.qcow2"))?;
             disks.push(json!({ "name": "data", "size_bytes": DATA_BYTES, "file": "data.qcow2" }));
+        }
+        for (name, bytes) in &self.more_disks {
+            let file = format!("{name}.qcow2");
+            run(command("qemu-img")
+                .args(["create", "-q", "-f", "qcow2"])
+                .arg(folder.join(&file))
+                .arg(bytes.to_string()))?;
+            disks.push(json!({ "name": name, "size_bytes": bytes, "file": file }));
         }
         let definition = json!({
             "format": "muster.qemu-machine/1",

@@ -25,18 +25,31 @@ pub struct Site {
 impl Site {
     pub(crate) fn create(name: &str, lab: &str, folder: PathBuf, subnet: u8) -> Result<Self> {
         make_folder(&folder.join("machines"))?;
+        let mut site = Self::remains(name, lab, folder, subnet);
+        site.alive = false;
+        site.write_networks(&[])?;
+        site.revive()?;
+        Ok(site)
+    }
+
+    /// A site as a process that is gone has left it.
+    pub(crate) fn remains(name: &str, lab: &str, folder: PathBuf, subnet: u8) -> Self {
         let hash: String = blake3::hash(format!("{lab}/{name}").as_bytes()).to_hex().chars().take(8).collect();
-        let mut site = Self {
+        Self {
             name: name.to_owned(),
             folder,
             namespace: format!("muster-{lab}-{name}"),
             veth: format!("ml{hash}"),
             subnet,
-            alive: false,
-        };
-        site.write_networks(&[])?;
-        site.revive()?;
-        Ok(site)
+            alive: true,
+        }
+    }
+
+    /// Ends everything of the site and gives its addresses back.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        self.kill()?;
+        let _ = run(command("ip").args(["route", "del", "unreachable", &self.grave()]));
+        Ok(())
     }
 
     pub fn name(&self) -> &str {
@@ -164,15 +177,28 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        let _ = self.kill();
-        let _ = run(command("ip").args(["route", "del", "unreachable", &self.grave()]));
+        let _ = self.end();
     }
 }
 
 /// When a process began, in clock ticks since boot: tells a process from a later one with the same number.
-fn start_of(pid: u32) -> Option<u64> {
+pub(crate) fn start_of(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// A process that has ended and that nobody has collected yet is not alive.
+pub(crate) fn is_alive(pid: u32, start: u64) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    !matches!(fields.split_whitespace().next(), None | Some("Z" | "X" | "x")) && start_of(pid) == Some(start)
+}
+
+/// The living process that a pid file of the site names.
+pub fn process_of(pid_file: &Path) -> Option<u32> {
+    let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(pid_file).ok()?).ok()?;
+    let pid = u32::try_from(value["pid"].as_u64()?).ok()?;
+    is_alive(pid, value["start"].as_u64()?).then_some(pid)
 }
 
 fn write_pid(file: &Path, pid: u32) -> Result<()> {
