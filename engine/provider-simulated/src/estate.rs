@@ -25,10 +25,18 @@ pub struct MachineSpec {
     pub ballast_bytes: u64,
 }
 
+/// Where the shop's programs listen, as in the guests of the real one.
+pub const DATABASE_PORT: u16 = 7000;
+pub const APP_PORT: u16 = 8080;
+pub const WEB_PORT: u16 = 80;
+
 /// Three machines: `db` (disks `root` and `data`), `app` that acknowledges what it read from `db`, `web` that shows it.
 #[derive(Clone, Debug)]
 pub struct EstateSpec {
-    pub network: NetworkShape,
+    /// Network of `db` and `app`.
+    pub data_network: NetworkShape,
+    /// Network of `web`.
+    pub web_network: NetworkShape,
     pub db_ip: IpAddr,
     pub app_ip: IpAddr,
     pub web_ip: IpAddr,
@@ -39,18 +47,20 @@ pub struct EstateSpec {
 }
 
 impl Default for EstateSpec {
-    /// Four disks, 112 MiB in all, 14 MiB of them written; ten records a second.
+    /// The shop of `plans/shop`, with the addresses and ports of the real one. Four disks, 112 MiB in all, 14 MiB of
+    /// them written; twenty records a second.
     fn default() -> Self {
-        let ip = |last| IpAddr::V4(Ipv4Addr::new(10, 10, 20, last));
+        let network = |name, cidr: &str| NetworkShape { name: NetworkName::new(name), cidr: cidr.to_owned() };
         Self {
-            network: NetworkShape { name: NetworkName::new("lan"), cidr: "10.10.20.0/24".to_owned() },
-            db_ip: ip(11),
-            app_ip: ip(12),
-            web_ip: ip(13),
+            data_network: network("data", "10.10.20.0/24"),
+            web_network: network("web", "10.10.40.0/24"),
+            db_ip: IpAddr::V4(Ipv4Addr::new(10, 10, 20, 11)),
+            app_ip: IpAddr::V4(Ipv4Addr::new(10, 10, 20, 12)),
+            web_ip: IpAddr::V4(Ipv4Addr::new(10, 10, 40, 13)),
             root_bytes: 16 << 20,
             data_bytes: 64 << 20,
             ballast_bytes: 3 << 20,
-            every_millis: 100,
+            every_millis: 50,
         }
     }
 }
@@ -67,29 +77,39 @@ impl EstateSpec {
         };
         let root = DiskFacts { name: DiskName::new("root"), size_bytes: self.root_bytes };
         let data = DiskFacts { name: DiskName::new("data"), size_bytes: self.data_bytes };
-        let machine = |name: &str, number: u8, ip, disks: Vec<DiskFacts>, program| MachineSpec {
+        let nic = |network: &NetworkShape, mac: &str, ip| NicShape {
+            network: network.name.clone(),
+            mac: mac.to_owned(),
+            ip: Some(ip),
+        };
+        let machine = |name: &str, nic, disks: Vec<DiskFacts>, program| MachineSpec {
             name: MachineName::new(name),
             cpus: 1,
             memory_bytes: 256 << 20,
             disks,
-            nics: vec![NicShape {
-                network: self.network.name.clone(),
-                mac: format!("52:54:00:00:20:{number:02x}"),
-                ip: Some(ip),
-            }],
+            nics: vec![nic],
             program,
             ballast_bytes: self.ballast_bytes,
         };
         vec![
-            machine("db", 11, self.db_ip, vec![root.clone(), data], program(ProgramKind::Database, "data", 5432, None)),
+            machine(
+                "db",
+                nic(&self.data_network, "52:54:00:00:20:11", self.db_ip),
+                vec![root.clone(), data],
+                program(ProgramKind::Database, "data", DATABASE_PORT, None),
+            ),
             machine(
                 "app",
-                12,
-                self.app_ip,
+                nic(&self.data_network, "52:54:00:00:20:12", self.app_ip),
                 vec![root.clone()],
-                program(ProgramKind::App, "root", 8080, Some(self.db_ip)),
+                program(ProgramKind::App, "root", APP_PORT, Some(self.db_ip)),
             ),
-            machine("web", 13, self.web_ip, vec![root], program(ProgramKind::Web, "root", 80, Some(self.app_ip))),
+            machine(
+                "web",
+                nic(&self.web_network, "52:54:00:00:40:13", self.web_ip),
+                vec![root],
+                program(ProgramKind::Web, "root", WEB_PORT, Some(self.app_ip)),
+            ),
         ]
     }
 }
@@ -112,7 +132,7 @@ impl SimulatedProvider {
             return Err(Failure::refused(format!("the site `{}` already has machines", self.site()))
                 .help("make the estate in an empty folder"));
         }
-        self.shared.ensure_networks(std::slice::from_ref(&spec.network))?;
+        self.shared.ensure_networks(&[spec.data_network.clone(), spec.web_network.clone()])?;
         spec.machines().iter().try_for_each(|machine| self.add_machine(machine))
     }
 

@@ -10,6 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Values kept in a guest's settings are at most this long, so that they fit into their header.
 const SETTING_BYTES_MAX: usize = 4 * 1024;
 
+/// Settings with the address an app, or a web server, reads from.
+const DB_HOST: &str = "db-host";
+const APP_HOST: &str = "app-host";
+
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) program: Program,
@@ -84,8 +88,14 @@ impl Guest {
         self.state().newest.map_or(0, |record| record.sequence)
     }
 
+    /// Whom it reads from: what the last `set-…-host` said, else what its program was made with.
     pub(crate) fn upstream(&self) -> Option<IpAddr> {
-        let setting = self.state().settings.get("db-host").and_then(|text| text.parse().ok());
+        let name = match self.program.kind {
+            ProgramKind::Database => return None,
+            ProgramKind::App => DB_HOST,
+            ProgramKind::Web => APP_HOST,
+        };
+        let setting = self.state().settings.get(name).and_then(|text| text.parse().ok());
         setting.or(self.program.upstream)
     }
 
@@ -127,7 +137,8 @@ impl Guest {
         }
     }
 
-    /// The built-in commands: `true`, `false`, `last`, `set-db-host IP`, `set NAME VALUE`, `get NAME`, `echo`, `sync`.
+    /// The built-in commands: `true`, `false`, `last`, `set-db-host IP`, `set-app-host IP`, `set NAME VALUE`,
+    /// `get NAME`, `echo`, `sync`.
     pub(crate) fn exec(&self, program: &str, arguments: &[String]) -> Result<GuestOutput> {
         let name = program.rsplit('/').next().unwrap_or(program);
         let said = |code, out: String, err: &str| Ok(GuestOutput { code, out, err: err.to_owned() });
@@ -141,11 +152,15 @@ impl Guest {
                 self.record_disk.flush()?;
                 said(0, String::new(), "")
             }
-            ("set-db-host", [host]) if host.parse::<IpAddr>().is_err() => {
-                said(2, String::new(), "set-db-host: not an IP address\n")
+            ("set-db-host" | "set-app-host", [host]) if host.parse::<IpAddr>().is_err() => {
+                said(2, String::new(), &format!("{name}: not an IP address\n"))
             }
             ("set-db-host", [host]) => {
-                self.set("db-host", host)?;
+                self.set(DB_HOST, host)?;
+                said(0, String::new(), "")
+            }
+            ("set-app-host", [host]) => {
+                self.set(APP_HOST, host)?;
                 said(0, String::new(), "")
             }
             ("set", [_, value]) if value.len() > SETTING_BYTES_MAX => {

@@ -51,7 +51,7 @@ pub struct Program {
     pub port: u16,
     /// Milliseconds between two records.
     pub every_millis: u64,
-    /// The machine it reads from; the setting `db-host` wins over it.
+    /// The machine it reads from; the setting `db-host` (of a web server `app-host`) wins over it.
     pub upstream: Option<IpAddr>,
 }
 

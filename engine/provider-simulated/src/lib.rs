@@ -37,7 +37,7 @@ mod site;
 mod witness;
 
 pub use clock::VirtualClock;
-pub use estate::{EstateSpec, MachineSpec, create_estate};
+pub use estate::{APP_PORT, DATABASE_PORT, EstateSpec, MachineSpec, WEB_PORT, create_estate};
 pub use faults::{CallClass, Effect, Fault, FaultPlan, FaultRates, Timing};
 pub use image::{Program, ProgramKind, Verdict, check_causality, check_disk, check_file};
 pub use provider::SimulatedProvider;

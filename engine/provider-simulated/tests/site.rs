@@ -76,12 +76,16 @@ async fn guests_write_depend_on_each_other_and_answer() {
     let http = Probe::Http { ip: spec.web_ip, port: 80, path: "/".into(), within };
     let answer = site.probe(&NetworkScope::Live, &http).await.unwrap();
     assert!(answer.status == 200 && answer.body.starts_with("web last="), "{answer:?}");
-    let talk = Probe::Talk { ip: spec.db_ip, port: 5432, send: "status\n".into(), within };
+    let talk = Probe::Talk { ip: spec.db_ip, port: DATABASE_PORT, send: "status\n".into(), within };
     assert!(site.probe(&NetworkScope::Live, &talk).await.unwrap().body.starts_with("database last=1"));
     let closed = Probe::Tcp { ip: spec.db_ip, port: 22, within };
     assert!(site.probe(&NetworkScope::Live, &closed).await.unwrap_err().is_retryable());
     assert_eq!(exec(&site, "db", &["/usr/bin/true"]).await.code, 0);
     assert_eq!(exec(&site, "app", &["set-db-host", "nonsense"]).await.code, 2);
+    assert_eq!(exec(&site, "web", &["/bin/set-app-host", "10.10.20.99"]).await.code, 0);
+    assert!(site.probe(&NetworkScope::Live, &http).await.unwrap_err().message.contains("502"), "nobody is there");
+    assert_eq!(exec(&site, "web", &["/bin/set-app-host", &spec.app_ip.to_string()]).await.code, 0);
+    assert_eq!(site.probe(&NetworkScope::Live, &http).await.unwrap().status, 200);
     assert_eq!(exec(&site, "app", &["rm", "-rf"]).await.code, 127);
     for machine in ["web", "app", "db"] {
         site.stop(&name(machine), ORDERLY).await.unwrap();
@@ -242,9 +246,9 @@ async fn a_bubble_reaches_only_its_own() {
     let bubble = BubbleId::new("drill-1");
     let scope = NetworkScope::Bubble { bubble: bubble.clone() };
     let within = Duration::from_secs(1);
-    let probe = Probe::Talk { ip: spec.db_ip, port: 5432, send: String::new(), within };
+    let probe = Probe::Talk { ip: spec.db_ip, port: DATABASE_PORT, send: String::new(), within };
     assert_eq!(site.probe(&scope, &probe).await.unwrap_err().class, FailureClass::Permanent);
-    let made = BubbleShape { bubble: bubble.clone(), networks: vec![spec.network.clone()], labels: BTreeMap::new() };
+    let made = BubbleShape { bubble: bubble.clone(), networks: vec![spec.data_network.clone(), spec.web_network.clone()], labels: BTreeMap::new() };
     site.create_bubble(&made).await.unwrap();
     site.create_bubble(&made).await.unwrap();
     copy(&site, "db", "db~drill-1").await;
