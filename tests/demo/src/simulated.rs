@@ -4,9 +4,22 @@ use crate::estate::{AWAY, Estate, HOME, PointCheck};
 use crate::{Result, during};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// The first port agents listen on; each site of a process has one of its own.
+const FIRST_PORT: u16 = 7301;
+
+static NEXT_PORT: AtomicU16 = AtomicU16::new(FIRST_PORT);
+
+/// An address of the loopback network that is this process's own (127.64.0.0 up; a process id has 22 bits). A free port
+/// of 127.0.0.1 could be taken by any connection until the agent listens on it.
+fn own_address() -> Ipv4Addr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | high, middle, low)
+}
 
 #[derive(Debug)]
 pub struct SimulatedEstate {
@@ -23,8 +36,7 @@ impl SimulatedEstate {
         let mut ports = BTreeMap::new();
         for site in [HOME, AWAY] {
             std::fs::create_dir_all(folder.join(site)).map_err(during(folder.display()))?;
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(during("a port"))?;
-            ports.insert(site.to_owned(), free.port());
+            ports.insert(site.to_owned(), NEXT_PORT.fetch_add(1, Ordering::Relaxed));
         }
         let estate = Self {
             why: why.to_owned(),
@@ -68,7 +80,8 @@ impl Estate for SimulatedEstate {
 
     fn sites_plan(&self, vault: &str) -> String {
         let port = |site: &str| self.ports.get(site).copied().unwrap_or_default();
-        crate::estate::sites_plan("simulated", "127.0.0.1", port(HOME), "127.0.0.1", port(AWAY), vault)
+        let address = own_address().to_string();
+        crate::estate::sites_plan("simulated", &address, port(HOME), &address, port(AWAY), vault)
     }
 
     fn start(&mut self, site: &str) -> Result<()> {
@@ -79,7 +92,7 @@ impl Estate for SimulatedEstate {
             .args(["agent", "-v", "--provider", "simulated", "--site", site])
             .arg("--folder")
             .arg(&folder)
-            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--listen", &format!("{}:{port}", own_address())])
             .arg("--key-file")
             .arg(&self.key)
             .stdin(Stdio::null())
