@@ -2,7 +2,7 @@
 
 use crate::estate::{AWAY, Estate, HOME, PointCheck};
 use crate::{Result, during};
-use muster_lab::{Lab, Machine, Role, check_root, check_shop};
+use muster_lab::{Lab, Machine, Role, check_root, check_shop, process_of};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -16,7 +16,18 @@ pub struct RealEstate {
     lab: Lab,
     binary: PathBuf,
     key: PathBuf,
-    agents: Vec<Child>,
+    /// The newest of a site last.
+    agents: Vec<(String, Child)>,
+}
+
+/// What a machine's console tells of all its boots at a site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Console {
+    pub boots: usize,
+    /// Orderly ways down.
+    pub downs: usize,
+    /// The newest record the database found on its disk, each time it began.
+    pub found: Vec<u64>,
 }
 
 impl RealEstate {
@@ -40,6 +51,45 @@ impl RealEstate {
         let away = lab.add_site(AWAY).map_err(during("make the site dr"))?;
         away.write_networks(&AWAY_NETWORKS).map_err(during("dr"))?;
         Ok(Self { lab, binary: binary.to_owned(), key: key.to_owned(), agents: Vec::new() })
+    }
+
+    /// Puts one more machine, powered off, into a site.
+    pub fn add(&mut self, site: &str, machine: &Machine) -> Result<PathBuf> {
+        let images = self.lab.images().clone();
+        self.lab.site(site).map_err(during(site))?.machine(&images, machine).map_err(during(&machine.name))
+    }
+
+    /// The folder of a machine at a site; it need not be there.
+    pub fn folder_of(&self, site: &str, machine: &str) -> Result<PathBuf> {
+        Ok(self.lab.site(site).map_err(during(site))?.folder().join("machines").join(machine))
+    }
+
+    /// The process of a machine that is on at a site, by the process itself and not by what anybody says.
+    pub fn process(&self, site: &str, machine: &str) -> Result<Option<u32>> {
+        Ok(process_of(&self.folder_of(site, machine)?.join("qemu.pid")))
+    }
+
+    /// The process of a site's agent.
+    pub fn agent(&self, site: &str) -> Result<u32> {
+        let newest = self.agents.iter().rfind(|(of, _)| of == site);
+        newest.map(|(_, agent)| agent.id()).ok_or_else(|| format!("the agent of {site} was never started"))
+    }
+
+    pub fn console(&self, site: &str, machine: &str) -> Result<Console> {
+        let path = self.folder_of(site, machine)?.join("console.log");
+        let text = match std::fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+        };
+        let count = |word: &str| text.lines().filter(|line| line.contains(word)).count();
+        let number = |line: &str| line.split_whitespace().find_map(|word| word.strip_prefix("last=")?.parse().ok());
+        let ready = text.lines().filter(|line| line.contains("MUSTER-READY db"));
+        Ok(Console {
+            boots: count("MUSTER-INIT-DONE"),
+            downs: count("MUSTER-DOWN"),
+            found: ready.filter_map(number).collect(),
+        })
     }
 
     /// The disks a machine has at a site now, by its definition.
@@ -83,7 +133,8 @@ impl Estate for RealEstate {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        self.agents.push(home.spawn(&mut command).map_err(during(site))?);
+        let agent = home.spawn(&mut command).map_err(during(site))?;
+        self.agents.push((site.to_owned(), agent));
         Ok(())
     }
 
@@ -131,7 +182,7 @@ impl Drop for RealEstate {
         for site in [HOME, AWAY] {
             let _ = self.kill(site);
         }
-        for agent in &mut self.agents {
+        for (_, agent) in &mut self.agents {
             let _ = agent.wait();
         }
     }

@@ -25,28 +25,6 @@ const FRESH_POINT_LIMIT: Duration = Duration::from_secs(60);
 /// Replication cycles the shop writes on after a step, so that there is something to lose.
 const WRITE_ON: Duration = Duration::from_secs(12);
 
-/// Commands of the tutorial, in the order in which the story types them; a test compares the two.
-pub const COMMANDS: &[&str] = &[
-    "check",
-    "vault init",
-    "inventory pull",
-    "protect",
-    "replicate",
-    "replicate --until-protected",
-    "dry-run shop unplanned",
-    "drill shop",
-    "points orders",
-    "cleanup shop",
-    "failover shop --planned",
-    "commit shop",
-    "reprotect shop",
-    "failback shop",
-    "commit shop",
-    "reprotect shop",
-    "failover shop --accept-split-brain",
-    "status",
-];
-
 pub struct Story<'a> {
     pub muster: Muster,
     pub estate: &'a mut dyn Estate,
