@@ -7,16 +7,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use muster_agent::LocalSite;
-use muster_compiler::{CompileOptions, World as Files};
+use muster_compiler::{Checked, CompileOptions, World as Files};
 use muster_control::service::{Control, Parts};
 use muster_control::sites::Sites;
 use muster_control::{Event, Request, Sink};
-use muster_journal::{Fault, MemoryStore};
+use muster_journal::{Answer, Fault, MemoryStore, RunStatus};
 use muster_ports::*;
 use muster_provider_simulated::{
     CallClass, EstateSpec, MachineSpec, PowerWitness, SeededRandom, SimulatedProvider, VirtualClock, machines_on_twice,
 };
-use muster_runsheet::{Direction, Inventory, Kind, Operation, Runsheet, SiteInventory};
+use muster_runsheet::{Direction, Inventory, Kind, Operation, SiteInventory};
 use muster_vault::{KeySource, Vault};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,8 +41,7 @@ struct Estate {
     witness: PowerWitness,
     sites: BTreeMap<SiteName, Arc<dyn Site>>,
     vault: String,
-    sheet: Runsheet,
-    estate: muster_runsheet::Estate,
+    checked: Checked,
     _folder: tempfile::TempDir,
 }
 
@@ -169,13 +168,10 @@ impl Estate {
         ]));
         let checked = muster_compiler::check(&texts, &["shop.plan".to_owned()]);
         assert!(!checked.has_errors(), "{:#?}", checked.diagnostics);
-        let operation = Operation { kind: Kind::Planned, direction: Direction::Out };
-        let sheet = checked.compile("shop", operation, CompileOptions::default()).unwrap();
         for machine in ["db", "app", "web"] {
             sites[&site("hq")].start(&live(machine)).await.unwrap();
         }
-        let estate = checked.estate.clone();
-        Self { clock, random, hq, dr, witness, sites, vault, sheet, estate, _folder: folder }
+        Self { clock, random, hq, dr, witness, sites, vault, checked, _folder: folder }
     }
 
     /// A control process over this store. What it starts dies with it.
@@ -194,21 +190,65 @@ impl Estate {
     async fn protected(&self) -> MemoryStore {
         let store = MemoryStore::new();
         let control = self.control(store.reopen());
-        let protect = Request::Protect { estate: Box::new(self.estate.clone()), groups: Vec::new() };
+        let protect = Request::Protect { estate: Box::new(self.checked.estate.clone()), groups: Vec::new() };
         ask(&control, protect).await.unwrap();
         ask(&control, Request::Cycle { groups: Vec::new() }).await.unwrap();
         control.stop();
         store
     }
 
-    fn planned_failover(&self) -> Request {
-        Request::Start {
-            sheet: Box::new(self.sheet.clone()),
-            who: "test".to_owned(),
-            why: String::new(),
-            wait: false,
-            presigned: None,
+    fn start(&self, kind: Kind, direction: Direction) -> Request {
+        let (who, why) = ("test".to_owned(), String::new());
+        if kind == Kind::Cleanup {
+            return Request::Cleanup { plan: PlanName::new("shop"), who, why, wait: false };
         }
+        let sheet = self.checked.compile("shop", Operation { kind, direction }, CompileOptions::default()).unwrap();
+        Request::Start { sheet: Box::new(sheet), who, why, wait: false, presigned: Some(signature()) }
+    }
+
+    /// Runs one operation with a store that may die at a write, then resumes with further processes until it is done.
+    async fn survive(&self, store: &MemoryStore, kind: Kind, direction: Direction, faults: &[Fault]) {
+        let runs_before = runs(store).await;
+        for attempt in 0..=faults.len() {
+            let writer = store.reopen();
+            let fault = faults.get(attempt).map(|fault| match *fault {
+                Fault::DieBefore(n) => Fault::DieBefore(store.writes() + n),
+                Fault::DieAfter(n) => Fault::DieAfter(store.writes() + n),
+            });
+            writer.inject(fault);
+            let control = self.control(writer);
+            let request = match newest_run(store).await {
+                // The process died before the run was opened: nothing has happened, the person asks again.
+                _ if runs(store).await == runs_before => self.start(kind, direction),
+                Some(RunStatus::Open) => Request::Resume { run: None, wait: false },
+                // The last record was durable and only its answer was lost.
+                _ => {
+                    control.stop();
+                    return;
+                }
+            };
+            let mut ended = ask(&control, request).await;
+            // A signature in advance dies with the process it was given to: the next one asks, and a person signs.
+            if let Ok(paused) = &ended
+                && paused["end"] == "paused"
+                && paused["waiting"][0]["step"] == "fence"
+            {
+                let run = RunId::new(paused["run"].as_str().unwrap());
+                let sign = Request::Answer { run: run.clone(), step: StepId::new("fence"), answer: signature() };
+                ended = match ask(&control, sign).await {
+                    Ok(_) => ask(&control, Request::Resume { run: Some(run), wait: false }).await,
+                    Err(failure) => Err(failure),
+                };
+            }
+            control.stop();
+            match ended {
+                Ok(answer) if answer["end"] == "done" => return,
+                Ok(answer) if fault.is_none() => panic!("{kind:?} {direction:?} after {faults:?}: {answer:#}"),
+                Err(failure) if fault.is_none() => panic!("{kind:?} {direction:?} after {faults:?}: {failure}"),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        assert_eq!(newest_run(store).await, Some(RunStatus::Done), "{kind:?} {direction:?} after {faults:?}");
     }
 
     /// The one right outcome, whatever happened on the way.
@@ -219,14 +259,17 @@ impl Estate {
         assert_eq!(on.len(), 3, "{when}: on at dr: {on:?}");
         for machine in ["db", "app", "web"] {
             for (provider, class) in [(&self.dr, CallClass::Start), (&self.dr, CallClass::Define)] {
-                let done = provider.effects().into_iter().filter(|effect| {
-                    effect.class == class && effect.subject == machine && effect.changed
-                });
+                let done = provider
+                    .effects()
+                    .into_iter()
+                    .filter(|effect| effect.class == class && effect.subject == machine && effect.changed);
                 assert_eq!(done.count(), 1, "{when}: {class:?} of {machine} at dr");
             }
-            let stops = self.hq.effects().into_iter().filter(|effect| {
-                effect.class == CallClass::Stop && effect.subject == machine && effect.changed
-            });
+            let stops = self
+                .hq
+                .effects()
+                .into_iter()
+                .filter(|effect| effect.class == CallClass::Stop && effect.subject == machine && effect.changed);
             assert_eq!(stops.count(), 1, "{when}: stops of {machine} at hq");
         }
         let data = DiskName::new("data");
@@ -245,39 +288,30 @@ async fn ask(control: &Arc<Control>, request: Request) -> Result<serde_json::Val
     control.handle(request, Arc::new(silent) as Arc<dyn Sink>).await
 }
 
-/// Runs the failover with a store that dies at a write, then resumes with another process.
+fn signature() -> Answer {
+    Answer { yes: true, who: "test".to_owned(), why: "the site is down".to_owned() }
+}
+
+async fn runs(store: &MemoryStore) -> usize {
+    store.scan("runs/").await.unwrap().len()
+}
+
+/// How the newest run stands, by the durable state alone.
+async fn newest_run(store: &MemoryStore) -> Option<RunStatus> {
+    let pairs = store.scan("runs/").await.unwrap();
+    let (_, head) = pairs.last()?;
+    let head: serde_json::Value = serde_json::from_slice(head).unwrap();
+    Some(serde_json::from_value(head["status"].clone()).unwrap())
+}
+
+/// A planned failover whose process dies at this write, and another one that resumes it.
 async fn crash_at(fault: Option<Fault>, seed: u64) -> (u64, Estate, MemoryStore) {
     let estate = Estate::new(seed).await;
     let store = estate.protected().await;
     let before = store.writes();
-    let first = store.reopen();
-    first.inject(fault.map(|fault| match fault {
-        Fault::DieBefore(n) => Fault::DieBefore(before + n),
-        Fault::DieAfter(n) => Fault::DieAfter(before + n),
-    }));
-    let control = estate.control(first);
-    let ended = ask(&control, estate.planned_failover()).await;
-    control.stop();
-    drop(control);
-    let writes = store.writes() - before;
-    let done = ended.as_ref().is_ok_and(|answer| answer["end"] == "done");
-    if !done {
-        let control = estate.control(store.reopen());
-        let opened = ask(&control, Request::Runs).await.unwrap();
-        let again = if opened.as_array().is_some_and(|runs| runs.iter().any(|run| run["status"] == "open")) {
-            ask(&control, Request::Resume { run: None, wait: false }).await
-        } else if opened.as_array().is_some_and(|runs| !runs.is_empty()) {
-            // The last record was durable and only its answer was lost.
-            Ok(serde_json::json!({ "end": "done" }))
-        } else {
-            // The process died before the run was opened: nothing has happened, the person asks again.
-            ask(&control, estate.planned_failover()).await
-        };
-        let again = again.unwrap_or_else(|failure| panic!("{fault:?}: {failure} (first: {ended:?})"));
-        assert_eq!(again["end"], "done", "{fault:?}: {again:#} (first: {ended:?})");
-        control.stop();
-    }
-    (writes, estate, store)
+    let faults: Vec<Fault> = fault.into_iter().collect();
+    estate.survive(&store, Kind::Planned, Direction::Out, &faults).await;
+    (store.writes() - before, estate, store)
 }
 
 #[tokio::test(start_paused = true)]
@@ -308,4 +342,50 @@ async fn a_failover_survives_death_at_every_odd_write() {
 #[tokio::test(start_paused = true)]
 async fn a_failover_survives_death_at_every_even_write() {
     crash_everywhere(2, 2).await;
+}
+
+/// The whole life of a plan, both ways, with a death or two in every operation, and the loss of a site at its end.
+async fn a_life_with_deaths(seed: u64) {
+    use Direction::{Back, Out};
+    const OPERATIONS: [(Kind, Direction); 9] = [
+        (Kind::Test, Out),
+        (Kind::Cleanup, Out),
+        (Kind::Planned, Out),
+        (Kind::Commit, Out),
+        (Kind::Reprotect, Out),
+        (Kind::Planned, Back),
+        (Kind::Commit, Back),
+        (Kind::Reprotect, Back),
+        (Kind::Unplanned, Out),
+    ];
+    let estate = Estate::new(seed).await;
+    let store = estate.protected().await;
+    for (kind, direction) in OPERATIONS {
+        if kind == Kind::Unplanned {
+            estate.hq.kill_site().unwrap();
+            estate.hq.set_down(true);
+        }
+        let draw = |limit: u64| 1 + estate.random.next_u64() % limit;
+        let deaths: Vec<Fault> = (0..draw(3))
+            .map(|_| if draw(2) == 1 { Fault::DieBefore(draw(40)) } else { Fault::DieAfter(draw(40)) })
+            .collect();
+        estate.survive(&store, kind, direction, &deaths).await;
+        assert_eq!(
+            estate.witness.doubles(),
+            [],
+            "seed {seed}: {kind:?} {direction:?}: a machine has run on both sides"
+        );
+        // The shop writes on for a while, so that the next operation has something to carry.
+        estate.clock.sleep(std::time::Duration::from_secs(20)).await;
+    }
+    assert_eq!(estate.dr.live_machines_on().len(), 3, "seed {seed}");
+    let has = estate.dr.check(&live("db"), &DiskName::new("data")).unwrap();
+    assert!(has.is_sound() && has.newest > 0, "seed {seed}: {:?}", has.problems);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_survives_deaths_through_its_whole_life() {
+    for seed in 0..12 {
+        a_life_with_deaths(seed).await;
+    }
 }
