@@ -10,7 +10,23 @@ use muster_diagnostics::{Diagnostic, FileId, SourceMap, Span};
 use muster_runsheet::Inventory;
 use muster_syntax::ast;
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The code of a machine that is nowhere.
+pub(crate) const UNKNOWN_MACHINE: u16 = 301;
+/// The label of a name of which no kind is known.
+pub(crate) const UNKNOWN_NAME: &str = "unknown name";
+/// Further uses of an unknown name that are listed. The first ones lead to the rest.
+const USES_SHOWN_MAX: usize = 3;
+
+/// Of names that mean the same in a whole file. Stages and networks are looked for in one plan or site: each is its own
+/// mistake.
+fn is_unknown_name(diagnostic: &Diagnostic) -> bool {
+    let label = diagnostic.primary.text.as_str();
+    diagnostic.code.0 == UNKNOWN_MACHINE
+        || (diagnostic.code.0 == 201 && matches!(label, UNKNOWN_NAME | "unknown hook" | "unknown probe"))
+}
 
 /// One file.
 #[derive(Clone, Debug)]
@@ -42,6 +58,8 @@ pub(crate) struct Context<'w> {
     pub lets: RefCell<BTreeMap<(usize, usize), Option<Value>>>,
     pub lets_open: RefCell<Vec<(usize, usize)>>,
     used: RefCell<BTreeSet<(usize, String)>>,
+    /// Words used as machines that are none.
+    pub unknown_machines: RefCell<BTreeSet<String>>,
     diagnostics: RefCell<Vec<Diagnostic>>,
     /// Places the parser could not read.
     pub unread: Vec<Span>,
@@ -65,6 +83,7 @@ impl<'w> Context<'w> {
             lets: RefCell::default(),
             lets_open: RefCell::default(),
             used: RefCell::default(),
+            unknown_machines: RefCell::default(),
             diagnostics: RefCell::default(),
             unread: Vec::new(),
         }
@@ -90,7 +109,64 @@ impl<'w> Context<'w> {
         let mut all = self.diagnostics.take();
         all.retain(|diagnostic| seen.insert((diagnostic.code, diagnostic.primary.span)));
         all.sort_by_key(|diagnostic| (diagnostic.primary.span, diagnostic.code));
-        all
+        self.join_unknown_names(all)
+    }
+
+    /// A name that is unknown is one mistake however often it is used: it is said at the first use, which names the others.
+    fn join_unknown_names(&self, all: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        let machines = self.unknown_machines.borrow();
+        let mut kept: Vec<Diagnostic> = Vec::new();
+        // Where each said name is among the kept, and where it is used again.
+        let mut said: BTreeMap<(Option<FileId>, String), (usize, Vec<Span>)> = BTreeMap::new();
+        for diagnostic in all {
+            if !is_unknown_name(&diagnostic) {
+                kept.push(diagnostic);
+                continue;
+            }
+            let span = diagnostic.primary.span;
+            let word =
+                self.sources.get(span.file).and_then(|file| file.text.get(span.start as usize..span.end as usize));
+            if diagnostic.primary.text == UNKNOWN_NAME && word.is_some_and(|word| machines.contains(word)) {
+                continue; // Used as a machine elsewhere: that says more.
+            }
+            // Machines are one in all files together; other names are a matter of each file.
+            let file = (diagnostic.code.0 != UNKNOWN_MACHINE).then_some(span.file);
+            match said.entry((file, diagnostic.message.clone())) {
+                Entry::Vacant(entry) => {
+                    entry.insert((kept.len(), Vec::new()));
+                    kept.push(diagnostic);
+                }
+                Entry::Occupied(mut entry) => entry.get_mut().1.push(span),
+            }
+        }
+        for (index, again) in said.into_values() {
+            if let (Some(diagnostic), false) = (kept.get_mut(index), again.is_empty()) {
+                diagnostic.notes.push(self.used_again(diagnostic, &again));
+            }
+        }
+        kept
+    }
+
+    fn used_again(&self, first: &Diagnostic, again: &[Span]) -> String {
+        let mut places: Vec<String> = Vec::new();
+        for span in again {
+            let place = self.place_of(*span);
+            if place != self.place_of(first.primary.span) && !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        if places.is_empty() {
+            return "used again on this line".to_owned();
+        }
+        let more = places.len().saturating_sub(USES_SHOWN_MAX);
+        places.truncate(USES_SHOWN_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("used again at {}{more}", places.join(", "))
+    }
+
+    /// An inventory is there but cannot be read, which has been said: that a machine is missing proves nothing.
+    pub(crate) fn is_inventory_unread(&self) -> bool {
+        self.inventory.is_none() && self.sources.iter().any(|(_, file)| file.path == crate::load::INVENTORY_PATH)
     }
 
     /// Something inside was not understood: that a thing is missing there proves nothing.

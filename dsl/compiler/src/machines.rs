@@ -1,6 +1,6 @@
 //! Machines, from the inventory and from the text, and the groups they are in.
 
-use crate::context::Context;
+use crate::context::{Context, UNKNOWN_MACHINE};
 use crate::facts::{Facts, Shape, word};
 use crate::names::Kind;
 use crate::suggest::nearest;
@@ -427,8 +427,27 @@ impl Context<'_> {
         if self.machines.contains_key(&name.text) {
             return Some(Some(name.text.clone()));
         }
-        let mut diagnostic =
-            Diagnostic::error(301, format!("there is no machine `{}`", name.text), name.span, "unknown machine");
+        self.unknown_machines.borrow_mut().insert(name.text.clone());
+        if self.is_inventory_unread() {
+            return Some(None);
+        }
+        if self.inventory.is_none() && self.machines.is_empty() {
+            return Some(
+                self.report(
+                    Diagnostic::error(
+                        UNKNOWN_MACHINE,
+                        "no machine is known: there is no `inventory.json` beside the plans",
+                        name.span,
+                        "names a machine",
+                    )
+                    .help(
+                        "pull it: `muster inventory pull`, or declare machines in the text: `machine db at hq { … }`",
+                    ),
+                ),
+            );
+        }
+        let message = format!("there is no machine `{}`", name.text);
+        let mut diagnostic = Diagnostic::error(UNKNOWN_MACHINE, message, name.span, "unknown machine");
         if let Some(near) = nearest(&name.text, self.machines.keys().map(String::as_str)) {
             diagnostic = diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe);
         } else if self.inventory.is_none() {
@@ -436,7 +455,9 @@ impl Context<'_> {
                 .note("there is no `inventory.json` beside the plans")
                 .help("pull it: `muster inventory pull`, or declare the machine in the text");
         } else {
-            diagnostic = diagnostic.help("pull the inventory again, or declare the machine in the text");
+            diagnostic = diagnostic
+                .note("it is neither in `inventory.json` nor declared in the text")
+                .help("pull the inventory again: `muster inventory pull`, or declare the machine in the text");
         }
         Some(self.report(diagnostic))
     }

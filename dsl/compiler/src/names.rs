@@ -1,6 +1,6 @@
 //! Names: what a file declares, what it takes from others, and finding a word's one meaning.
 
-use crate::context::Context;
+use crate::context::{Context, UNKNOWN_NAME};
 use crate::suggest::{listed, nearest};
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
@@ -330,7 +330,7 @@ impl Context<'_> {
         }
         let what = kind.map_or("name", Kind::word);
         let mut diagnostic =
-            Diagnostic::error(201, format!("there is no {what} `{}`", name.text), name.span, "unknown name");
+            Diagnostic::error(201, format!("there is no {what} `{}`", name.text), name.span, UNKNOWN_NAME);
         if let Some(near) = nearest(&name.text, names) {
             diagnostic = diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe);
         } else if let Some(path) = self.declared_elsewhere(&name.text, kind) {

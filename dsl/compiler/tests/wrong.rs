@@ -94,6 +94,34 @@ fn a_damaged_inventory_is_said_with_its_place() {
     insta::assert_snapshot!(said(&checked));
 }
 
+/// Plans that use an unknown machine, policy and hook again and again.
+const AGAIN: &str = "edition 2026\nuse ./sites { hq, dr, gold }\n\
+    group shop { policy = gold; machines = [db, app, web-99] }\n\
+    group rest { policy = golf; machines = [web-01] }\n\
+    group more { policy = golf; machines = [] }\n\
+    plan p {\n  move = hq -> dr\n  stage a {\n    start db, app\n    start web-99\n    check web-99 tcp(80)\n    \
+    run tell(host = web-99.ip)\n    run tell(host = db.ip)\n    start web-01\n  }\n}\n";
+
+#[test]
+fn a_name_used_often_and_unknown_is_one_mistake() {
+    let checked = estate().with("p.plan", AGAIN).check(&["p.plan"]);
+    insta::assert_snapshot!(said(&checked));
+}
+
+#[test]
+fn no_inventory_and_no_machine_is_one_mistake() {
+    let mut texts = estate().with("p.plan", &AGAIN.replace("golf", "gold").replace("    run tell(host = db.ip)\n", ""));
+    texts.0.remove("inventory.json");
+    insta::assert_snapshot!(said(&texts.check(&["p.plan"])));
+}
+
+#[test]
+fn a_damaged_inventory_makes_no_machine_unknown() {
+    let checked = estate().with("inventory.json", "{").with("p.plan", AGAIN).check(&["p.plan"]);
+    assert!(checked.diagnostics.iter().any(|found| found.code.0 == 315));
+    assert!(checked.diagnostics.iter().all(|found| found.code.0 != 301), "{}", said(&checked));
+}
+
 #[test]
 fn files_that_use_each_other_are_a_loop() {
     let text = |name: &str, uses: &str| {
