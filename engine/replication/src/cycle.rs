@@ -23,6 +23,7 @@ use muster_ports::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Longest time guests may stay frozen for one cut. Windows gives a frozen volume 10 s before it thaws it by itself.
 pub(crate) const HOLD_LIMIT: Duration = Duration::from_secs(10);
@@ -76,13 +77,21 @@ impl Replicator {
         let site = Arc::clone(self.site(&protection.source)?);
         let started = self.clock.now();
         protection.last_attempt = Some(started);
-        if let Err(failure) = self.heal(&mut protection, site.as_ref()).await {
-            return Err(self.failed(protection, failure).await);
-        }
-        if let Wish::Final(_) = &wish
-            && let Err(failure) = self.all_off(&protection, site.as_ref()).await
-        {
-            return Err(self.failed(protection, failure).await);
+        let ready = async {
+            let left = self.heal(&protection, site.as_ref()).await?;
+            if let Wish::Final(_) = &wish {
+                self.all_off(&protection, site.as_ref()).await?;
+            }
+            Ok(left)
+        };
+        let ready = tokio::select! {
+            biased;
+            _ = interrupts.changed() => Err(gave_way(group)),
+            ready = ready => ready,
+        };
+        match ready {
+            Ok(left) => protection.open = left,
+            Err(failure) => return Err(self.failed(protection, failure).await),
         }
         let point = PointId::new(self.random.sortable_id(started));
         let orders = cut_orders(&protection, &point, &wish, started);
@@ -96,13 +105,13 @@ impl Replicator {
         let work = self.cut_and_ship(&mut protection, site.as_ref(), &orders, progress);
         let shipped = tokio::select! {
             biased;
-            _ = interrupts.changed() => Err(Failure::refused(format!("the cycle of `{group}` gave way to a recovery"))),
+            _ = interrupts.changed() => Err(gave_way(group)),
             shipped = work => shipped,
         };
         match shipped {
             Ok((cuts, shipments, shipped)) => {
                 let commit = Commit { point, started, orders, cuts, shipments, shipped, wish };
-                self.commit(protection, site.as_ref(), commit).await
+                self.commit(protection, site.as_ref(), commit, &mut interrupts).await
             }
             Err(failure) => {
                 self.abandon(&mut protection, site.as_ref(), &barriers).await;
@@ -111,31 +120,30 @@ impl Replicator {
         }
     }
 
-    /// Ends the cuts that an earlier cycle, or an earlier process, left open. The own source has to answer; the others
-    /// may be gone for good.
-    async fn heal(&self, protection: &mut Protection, site: &dyn Site) -> Result<()> {
+    /// Ends the cuts that an earlier cycle, or an earlier process, left open; what is still open comes back. The own
+    /// source has to answer; the others may be gone for good. When this fails or is given up, all count as open still:
+    /// to settle twice does no harm, to forget an open cut does.
+    async fn heal(&self, protection: &Protection, site: &dyn Site) -> Result<Vec<OpenCut>> {
         let mut left = Vec::new();
-        for open in std::mem::take(&mut protection.open) {
-            let done = open.barriers.iter().all(|barrier| lock(&self.settled).contains(barrier));
-            if done {
-                lock(&self.settled).retain(|barrier| !open.barriers.contains(barrier));
+        for open in &protection.open {
+            if open.barriers.iter().all(|barrier| lock(&self.settled).contains(barrier)) {
                 continue;
             }
             if open.site == protection.source {
                 for barrier in &open.barriers {
-                    if let Err(failure) = site.settle(barrier, open.outcome).await {
-                        left.push(open);
-                        protection.open = left;
-                        return Err(failure.during("settle the last cut"));
-                    }
+                    let settled = site.settle(barrier, open.outcome).await;
+                    settled.map_err(|failure| failure.during("settle the last cut"))?;
                 }
-            } else if !self.settle_leftover(&open).await {
-                left.push(open);
+            } else if !self.settle_leftover(open).await {
+                left.push(open.clone());
             }
         }
+        let ended = protection.open.iter().filter(|open| !left.contains(open)).flat_map(|open| &open.barriers);
+        ended.for_each(|barrier| {
+            lock(&self.settled).remove(barrier);
+        });
         let surplus = left.len().saturating_sub(LEFTOVERS_MAX);
-        protection.open = left.split_off(surplus);
-        Ok(())
+        Ok(left.split_off(surplus))
     }
 
     async fn settle_leftover(&self, open: &OpenCut) -> bool {
@@ -292,19 +300,35 @@ impl Replicator {
     }
 
     /// Makes everything true in one batch, then tells the tracker.
-    async fn commit(&self, mut protection: Protection, site: &dyn Site, commit: Commit) -> Result<Point> {
+    async fn commit(
+        &self,
+        mut protection: Protection,
+        site: &dyn Site,
+        commit: Commit,
+        interrupts: &mut watch::Receiver<u64>,
+    ) -> Result<Point> {
         let group = protection.group.clone();
         let (point, mut batch) = commit.apply(&mut protection, self.clock.now())?;
         batch.push(put(point_key(&group, &point.summary.id), &point)?);
         batch.push(put(protection_key(&group), &protection)?);
         // When the answer is lost the point may stand or not: the store tells the next cycle, so nothing is settled here.
         self.catalogue.store.write(batch).await.map_err(|error| Failure::from(error).during("commit the point"))?;
+        // The point stands. A site that dies now must hold up neither it nor the recovery that waits for the group.
         for barrier in &point.barriers {
-            match site.settle(barrier, CutOutcome::Committed).await {
+            let settled = tokio::select! {
+                biased;
+                _ = interrupts.changed() => Err(gave_way(&group)),
+                settled = site.settle(barrier, CutOutcome::Committed) => settled,
+                () = self.clock.sleep(SETTLE_LIMIT) => Err(Failure::transient("no answer")),
+            };
+            match settled {
                 Ok(()) => {
                     lock(&self.settled).insert(barrier.clone());
                 }
-                Err(failure) => tracing::info!("the cut `{barrier}` is settled by the next cycle: {failure}"),
+                Err(failure) => {
+                    tracing::info!("the cut `{barrier}` is settled by the next cycle: {failure}");
+                    break;
+                }
             }
         }
         Ok(point)
@@ -419,6 +443,10 @@ impl Commit {
         }
         notes
     }
+}
+
+fn gave_way(group: &GroupName) -> Failure {
+    Failure::refused(format!("the cycle of `{group}` gave way to a recovery"))
 }
 
 /// One order for a group that is cut together, else one per machine.

@@ -49,8 +49,7 @@ impl Replicator {
         F: FnOnce(&mut Protection) -> Result<bool> + Send,
     {
         let gate = self.gate(group);
-        gate.interrupt();
-        let _work = gate.work.lock().await;
+        let _work = gate.take(self.clock.as_ref()).await;
         let mut protection = self.catalogue.protection(group).await?;
         if change(&mut protection)? {
             self.catalogue.save(&protection).await?;
@@ -208,8 +207,7 @@ impl Recovery for Replicator {
     async fn reverse(&self, group: &GroupName, source: &SiteName, target: &SiteName, point: &PointId) -> Result<()> {
         self.site(source)?;
         let gate = self.gate(group);
-        gate.interrupt();
-        let _work = gate.work.lock().await;
+        let _work = gate.take(self.clock.as_ref()).await;
         let mut protection = self.catalogue.protection(group).await?;
         if protection.source == *source && protection.origin.as_ref() == Some(point) {
             if protection.suspended.take().is_some() {

@@ -39,6 +39,9 @@ pub struct Replicator {
     last_retention: Mutex<Option<Timestamp>>,
 }
 
+/// How often a cycle is told again to give way.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 /// One group's door.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -51,8 +54,18 @@ impl Gate {
     pub(crate) fn interrupts(&self) -> watch::Receiver<u64> {
         self.interrupt.subscribe()
     }
-    pub(crate) fn interrupt(&self) {
-        self.interrupt.send_modify(|count| *count += 1);
+    /// Takes the door for a recovery: the cycle that holds it gives way. It is told again and again, since a cycle may
+    /// have begun after the first word and before this one stood in line.
+    pub(crate) async fn take(&self, clock: &dyn Clock) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut work = std::pin::pin!(self.work.lock());
+        loop {
+            self.interrupt.send_modify(|count| *count += 1);
+            tokio::select! {
+                biased;
+                work = &mut work => return work,
+                () = clock.sleep(TELL_AGAIN) => {}
+            }
+        }
     }
 }
 
@@ -188,8 +201,7 @@ impl Replicator {
     /// What they occupied is reclaimed by [`gc`](Self::gc).
     pub async fn unprotect(&self, group: &GroupName) -> Result<()> {
         let gate = self.gate(group);
-        gate.interrupt();
-        let _work = gate.work.lock().await;
+        let _work = gate.take(self.clock.as_ref()).await;
         let Some(protection) = self.catalogue.find_protection(group).await? else { return Ok(()) };
         if let Ok(site) = self.site(&protection.source) {
             for member in &protection.members {

@@ -164,6 +164,34 @@ async fn a_hanging_transfer_does_not_hold_up_a_failover() {
     assert!(suspended.since(START) < Duration::from_secs(45));
 }
 
+/// The agent answers and its hypervisor does not: both ends of a cycle wait for a settle that never comes.
+#[tokio::test(start_paused = true)]
+async fn a_hanging_settle_does_not_hold_up_a_failover() {
+    let world = World::new(13, &plain_machines(), true, false).await;
+    world.cycle().await.unwrap();
+    world.site(&home()).hang_settles.store(true, Ordering::Relaxed);
+    let run = RunId::new("run-1");
+    for cycle in ["ends in a settle", "begins with a settle"] {
+        let before = world.clock.now();
+        let suspend = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            world.replicator.suspend(&group(), &run).await.unwrap();
+        };
+        let both = async { tokio::join!(world.cycle(), suspend) };
+        let (made, ()) = tokio::time::timeout(Duration::from_secs(600), both).await.expect(cycle);
+        assert!(world.clock.now().since(before) < Duration::from_secs(20), "{cycle}");
+        assert_eq!(made.is_ok(), cycle.starts_with("ends"), "{cycle}: what was committed counts: {made:?}");
+        world.replicator.restore(&group(), &run).await.unwrap();
+    }
+    // Nothing was forgotten: the open cut is settled as soon as somebody answers, and its changes are believed.
+    world.site(&home()).hang_settles.store(false, Ordering::Relaxed);
+    write(world.home(), "db", "data", 0, 1);
+    world.take_modes(&home());
+    world.cycle().await.unwrap();
+    assert_eq!(world.take_modes(&home()), ["app/root:delta", "db/data:delta", "db/root:delta"]);
+    assert_eq!(world.check_images().await.len(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_way_back_carries_only_differences() {
     let world = World::new(9, &plain_machines(), true, false).await;

@@ -144,6 +144,7 @@ pub struct TestSite {
     pub scribble: Option<Arc<SeededRandom>>,
     pub fail_ships: AtomicU32,
     pub hang_ships: AtomicBool,
+    pub hang_settles: AtomicBool,
     pub modes: Mutex<Vec<String>>,
     pub rate_limits: Mutex<Vec<Option<u64>>>,
     /// Ship with the real pipeline into this vault.
@@ -297,6 +298,9 @@ impl Site for TestSite {
     }
 
     async fn settle(&self, barrier: &BarrierId, outcome: CutOutcome) -> Result<()> {
+        if self.hang_settles.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         self.provider.settle(barrier, outcome).await
     }
     async fn untrack(&self, instance: &InstanceName) -> Result<()> {
@@ -397,6 +401,7 @@ impl World {
                 scribble: scribbles.then(|| Arc::clone(&random)),
                 fail_ships: AtomicU32::new(0),
                 hang_ships: AtomicBool::new(false),
+                hang_settles: AtomicBool::new(false),
                 modes: Mutex::default(),
                 rate_limits: Mutex::default(),
                 real: Mutex::default(),
