@@ -45,6 +45,8 @@ pub enum VaultError {
     MissingKeyFile { path: PathBuf },
     #[error("the key file `{path}` is not usable: {reason}")]
     BadKeyFile { path: PathBuf, reason: String },
+    #[error("the key file `{path}` is open to other users (mode {mode:04o}): it is not used")]
+    LooseKeyFile { path: PathBuf, mode: u32 },
     #[error("the key file `{path}` already exists and is not replaced")]
     KeyFileExists { path: PathBuf },
     #[error("the key file `{path}` cannot be used")]
@@ -92,6 +94,9 @@ impl VaultError {
                 "give the path of the key file that was made with the vault; without any of its keys a vault cannot be read"
             }
             Self::BadKeyFile { .. } => "a key file holds 64 hex digits; restore it from your copy",
+            Self::LooseKeyFile { .. } => {
+                "`chmod 600` it; if others may have read it, treat the vault's contents as known to them"
+            }
             Self::KeyFileExists { .. } => "use that file, or name another one; a key may be the only one to a vault",
             Self::KeyFile { .. } => "check the path and its permissions",
             Self::WrongKey { .. } => "give the key file that belongs to this vault id",
@@ -122,7 +127,10 @@ impl VaultError {
             | Self::Truncated { .. }
             | Self::MissingSegment { .. }
             | Self::DamagedObject { .. } => FailureClass::Diverged,
-            Self::VaultExists { .. } | Self::WrongKey { .. } | Self::KeyFileExists { .. } => FailureClass::Refused,
+            Self::VaultExists { .. }
+            | Self::WrongKey { .. }
+            | Self::KeyFileExists { .. }
+            | Self::LooseKeyFile { .. } => FailureClass::Refused,
             Self::NameTaken { .. } | Self::Stopped(_) => FailureClass::Transient,
             Self::Store { source, .. } => match io_kind(source) {
                 Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory) => {

@@ -101,6 +101,7 @@ impl KeySource {
         };
         let mut text = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX as usize + 1));
         let file = std::fs::File::open(path).map_err(failed)?;
+        only_its_owners(path, &file)?;
         file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
         let digits = text.trim_ascii();
         if digits.len() != 2 * KEY_BYTES {
@@ -168,6 +169,25 @@ impl KeySource {
             slots: tried.join(", "),
         })
     }
+}
+
+/// Whoever else can read the key can read every disk of every machine, and whoever can write it can shut its owner out.
+#[cfg(unix)]
+fn only_its_owners(path: &Path, file: &std::fs::File) -> Result<(), VaultError> {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS: u32 = 0o077;
+    // Of the open file, so that nothing can be put in its place between the look and the reading.
+    let metadata = file.metadata().map_err(|source| VaultError::KeyFile { path: path.to_owned(), source })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if metadata.is_file() && mode & OTHERS != 0 {
+        return Err(VaultError::LooseKeyFile { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn only_its_owners(_path: &Path, _file: &std::fs::File) -> Result<(), VaultError> {
+    Ok(())
 }
 
 struct Slot<'a> {

@@ -128,6 +128,34 @@ async fn a_frame_moved_elsewhere_does_not_open() {
     assert!(matches!(error, VaultError::Damaged { part: SegmentPart::Frame { number: 0, .. }, .. }), "{error}");
 }
 
+fn set_mode(path: &std::path::Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_others_can_read_or_write_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/vault", folder.path().display());
+    let key = key_file(&folder, "vault.key", 1);
+    Vault::init(&url, &key, &Seeded::new(3)).await.unwrap();
+    let path = folder.path().join("vault.key");
+    for mode in [0o644, 0o640, 0o604, 0o620, 0o602, 0o601] {
+        set_mode(&path, mode);
+        let failure = Failure::from(Vault::open(&url, &key).await.unwrap_err());
+        assert_eq!(failure.class, FailureClass::Refused, "{mode:o}");
+        assert!(failure.message.contains(&format!("{mode:04o}")), "{failure}");
+        assert!(failure.help.unwrap().contains("chmod 600"));
+        let other = format!("file://{}/other", folder.path().display());
+        assert!(matches!(Vault::init(&other, &key, &Seeded::new(4)).await, Err(VaultError::LooseKeyFile { .. })));
+        assert!(!folder.path().join("other/vault.json").exists(), "nothing is made with it");
+    }
+    for mode in [0o600, 0o400] {
+        set_mode(&path, mode);
+        Vault::open(&url, &key).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn keys_that_are_missing_wrong_or_no_keys_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,6 +165,7 @@ async fn keys_that_are_missing_wrong_or_no_keys_are_told_apart() {
     let absent = KeySource::File(folder.path().join("absent"));
     std::fs::write(folder.path().join("prose"), "no key at all").unwrap();
     let prose = KeySource::File(folder.path().join("prose"));
+    set_mode(&folder.path().join("prose"), 0o600);
     assert!(matches!(Vault::open(&url, &key).await, Err(VaultError::NoVault { .. })));
     let vault = Vault::init(&url, &key, &Seeded::new(3)).await.unwrap();
     assert!(matches!(Vault::init(&url, &key, &Seeded::new(4)).await, Err(VaultError::VaultExists { .. })));

@@ -46,7 +46,11 @@ async fn the_golden_vault_reads_and_is_written_the_same() {
     let kept: Vec<SegmentRef> =
         serde_json::from_slice(&std::fs::read(golden().join("segments.json")).unwrap()).unwrap();
     let url = format!("file://{}/vault", golden().display());
-    let vault = Vault::open(&url, &KeySource::File(golden().join("vault.key"))).await.unwrap();
+    // Version control keeps no permissions: the copy that is used has those a key file must have.
+    let key = folder.path().join("golden.key");
+    std::fs::copy(golden().join("vault.key"), &key).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let vault = Vault::open(&url, &KeySource::File(key)).await.unwrap();
     let replica = vault.replica(&image(&vault, SIZE, &kept));
     assert!(common::content(&replica).await == content);
     assert!(scrub(vault.place(), &kept).await.unwrap().damaged.is_empty());
