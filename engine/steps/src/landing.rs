@@ -19,8 +19,10 @@ impl Steps {
         clone: bool,
     ) -> Result<Observation> {
         let found = self.state_of(site, &landing_name(cx, machine, clone)).await?;
-        let ours = found.is_some_and(|state| state.labels.get(KEY_LABEL).is_some_and(|key| key == cx.key.as_str()));
-        Ok(if ours { Observation::Holds(StepOutput::None) } else { Observation::DoesNotHold })
+        let ours = |state: &InstanceState| state.labels.get(KEY_LABEL).is_some_and(|key| key == cx.key.as_str());
+        // Landed and still barred by an earlier failover's fence: a crash came between, and the act is not done.
+        let whole = found.is_some_and(|state| ours(&state) && (clone || !state.fenced));
+        Ok(if whole { Observation::Holds(StepOutput::None) } else { Observation::DoesNotHold })
     }
 
     pub(crate) async fn act_clone(

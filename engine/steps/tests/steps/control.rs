@@ -236,3 +236,27 @@ async fn what_belongs_to_the_executor_is_refused() {
     assert!(bench.steps.observe(bench.cx()).await.is_err());
     bench.undo().await;
 }
+
+/// Somebody signed that `hq` is dead; it was only cut off, and is back.
+#[tokio::test]
+async fn replication_is_not_turned_while_production_may_run_twice() {
+    let reverse = Action::Reverse { group: "dbs".into(), source: "dr".into(), target: "hq".into() };
+    let bench = Bench::new(Kind::Reprotect, reverse);
+    bench.store("plan/shop/landed", &landed()).await;
+    bench.hq.add("db", Power::On);
+    let failure = bench.fails().await;
+    assert_eq!(failure.class, FailureClass::Refused);
+    assert!(failure.message.contains("`db` is on at site `hq` too"), "{failure}");
+    assert!(failure.help.unwrap().contains("muster power off hq db"));
+    assert!(bench.recovery.calls().is_empty() && bench.hq.effects().is_empty());
+    bench.hq.down.store(true, Ordering::SeqCst);
+    assert_eq!(bench.fails().await.class, FailureClass::Transient, "what cannot be asked proves nothing");
+    bench.hq.down.store(false, Ordering::SeqCst);
+
+    bench.hq.change("db", |state| state.power = Power::Off);
+    bench.act().await;
+    assert_eq!((bench.hq.effects(), bench.dr.effects()), (vec!["fence db".to_owned()], vec![]));
+    bench.act().await;
+    assert_eq!(bench.hq.effects().len(), 1, "a fence that stands is left alone");
+    assert_eq!(bench.recovery.calls()[0], "reverse dbs dr hq p0");
+}

@@ -278,3 +278,17 @@ async fn a_silent_site_needs_a_signature() {
     assert_eq!(bench.act().await, StepOutput::Fence { how: "powered off and barred from starting".into() });
     assert_eq!(bench.hq.get("db").unwrap().power, Power::Off);
 }
+
+/// The way home lands onto a machine that the failover fenced; the fence goes once it has landed.
+#[tokio::test]
+async fn a_crash_between_landing_and_unfencing_skips_nothing() {
+    let bench = Bench::new(Kind::Planned, promote(true));
+    bench.dr.add("db", Power::Off);
+    bench.act().await;
+    assert!(matches!(bench.observe().await, Observation::Holds(_)));
+    bench.dr.change("db", |state| state.fenced = true);
+    assert_eq!(bench.observe().await, Observation::DoesNotHold, "it may not start yet");
+    bench.act().await;
+    assert!(!bench.dr.get("db").unwrap().fenced);
+    assert!(matches!(bench.observe().await, Observation::Holds(_)));
+}
