@@ -248,7 +248,11 @@ async fn a_bubble_reaches_only_its_own() {
     let within = Duration::from_secs(1);
     let probe = Probe::Talk { ip: spec.db_ip, port: DATABASE_PORT, send: String::new(), within };
     assert_eq!(site.probe(&scope, &probe).await.unwrap_err().class, FailureClass::Permanent);
-    let made = BubbleShape { bubble: bubble.clone(), networks: vec![spec.data_network.clone(), spec.web_network.clone()], labels: BTreeMap::new() };
+    let made = BubbleShape {
+        bubble: bubble.clone(),
+        networks: vec![spec.data_network.clone(), spec.web_network.clone()],
+        labels: BTreeMap::new(),
+    };
     site.create_bubble(&made).await.unwrap();
     site.create_bubble(&made).await.unwrap();
     copy(&site, "db", "db~drill-1").await;
