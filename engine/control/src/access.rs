@@ -174,11 +174,14 @@ impl Access {
         }
     }
 
-    /// Gives the vault back.
+    /// Gives the vault back, once no other command works through this process.
     pub async fn close(self) {
         match self {
             Self::Remote(_) => {}
             Self::Local(holder) => {
+                if !holder.store.is_fenced() {
+                    holder.control.quiet().await;
+                }
                 holder.control.stop();
                 holder.server.abort();
                 if !holder.store.is_fenced() {

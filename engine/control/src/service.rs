@@ -19,6 +19,7 @@ use muster_steps::Steps;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What a holder works with.
@@ -32,6 +33,18 @@ pub struct Control {
     schedule: Mutex<Option<JoinHandle<()>>>,
     /// Why this process may not go on: it was fenced.
     lost: Mutex<Option<Failure>>,
+    /// Requests of other commands under way that change something.
+    at_work: watch::Sender<usize>,
+}
+
+/// As long as it is there, the holder has work of another command.
+#[derive(Debug)]
+pub(crate) struct AtWork(Arc<Control>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.send_modify(|count| *count = count.saturating_sub(1));
+    }
 }
 
 /// What [`Control::new`] is made of.
@@ -57,7 +70,15 @@ impl Control {
         let executor = Arc::new(Executor::new(store.clone(), steps, clock.clone(), random));
         let runs = ActiveRuns::new(executor, clock.clone());
         let schedule = Mutex::new(None);
-        Arc::new(Self { name, store, replicator, runs, schedule, lost: Mutex::new(None) })
+        Arc::new(Self {
+            name,
+            store,
+            replicator,
+            runs,
+            schedule,
+            lost: Mutex::new(None),
+            at_work: watch::Sender::new(0),
+        })
     }
 
     pub async fn handle(self: &Arc<Self>, request: Request, sink: Arc<dyn Sink>) -> Result<Value> {
@@ -168,6 +189,25 @@ impl Control {
         self.lost.lock().ok().and_then(|lost| lost.clone())
     }
 
+    pub(crate) fn at_work(self: &Arc<Self>) -> AtWork {
+        self.at_work.send_modify(|count| *count += 1);
+        AtWork(self.clone())
+    }
+
+    pub(crate) fn is_at_work(&self) -> bool {
+        *self.at_work.borrow() > 0
+    }
+
+    /// Returns when no other command has work here: its failover must not break off because ours was done first.
+    pub async fn quiet(&self) {
+        let mut work = self.at_work.subscribe();
+        if self.is_at_work() {
+            tracing::warn!("other commands work through this process, which ends after them; `muster runs` lists them");
+        }
+        // The sender lives as long as we do.
+        let _ = work.wait_for(|count| *count == 0).await;
+    }
+
     /// Ends the schedule. A cycle in the middle is given up; the next holder heals it.
     pub fn stop(&self) {
         if let Ok(mut schedule) = self.schedule.lock()
@@ -214,15 +254,26 @@ pub(crate) async fn status(store: &Arc<dyn StateStore>, replicator: &Replicator)
 }
 
 pub(crate) async fn points(replicator: &Replicator, group: Option<GroupName>) -> Result<PointsAnswer> {
+    let known: Vec<GroupName> = replicator.status().await?.into_iter().map(|status| status.group).collect();
     let groups = match group {
+        Some(group) if !known.contains(&group) => return Err(not_protected(&group, &known)),
         Some(group) => vec![group],
-        None => replicator.status().await?.into_iter().map(|status| status.group).collect(),
+        None => known,
     };
     let mut points = Vec::new();
     for group in groups {
         points.extend(replicator.points(&group).await?);
     }
     Ok(PointsAnswer { points })
+}
+
+fn not_protected(group: &GroupName, known: &[GroupName]) -> Failure {
+    let known: Vec<&str> = known.iter().map(GroupName::as_str).collect();
+    let help = match known.as_slice() {
+        [] => "no group is protected yet; `muster protect` does it".to_owned(),
+        known => format!("the protected groups: {}", known.join(", ")),
+    };
+    Failure::permanent(format!("there is no group `{group}` in this vault")).help(help)
 }
 
 /// The disks of a machine at a point, in its disk order.

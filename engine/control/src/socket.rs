@@ -8,6 +8,7 @@ use muster_ports::{Failure, Result};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -16,6 +17,11 @@ use tokio::sync::mpsc;
 const REQUEST_BYTES_MAX: u64 = 64 << 20;
 /// Events waiting for one slow client before further ones are dropped.
 const EVENTS_QUEUED_MAX: usize = 4096;
+
+/// How long a holder may take to say hello, which it does from memory: one that hangs is as good as none.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// Pause after a connection that could not be taken, such as when the process has no file numbers left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where the holder of a vault listens, for this user on this host.
 pub fn socket_path(vault_url: &str) -> Result<PathBuf> {
@@ -45,7 +51,15 @@ pub async fn serve(control: Arc<Control>, path: PathBuf) -> Result<()> {
         .map_err(|error| Failure::from(error).during(format!("listen on `{}`", path.display())))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     loop {
-        let (stream, _) = listener.accept().await?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Of this one connection: the next may succeed, and nobody else can serve the vault's holder.
+                tracing::warn!(%error, "a command on this host could not be heard");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         let control = control.clone();
         tokio::spawn(async move {
             if let Err(error) = answer(control, stream).await {
@@ -67,6 +81,7 @@ async fn answer(control: Arc<Control>, stream: UnixStream) -> std::io::Result<()
                 let tell = move |event: Event| {
                     let _ = sink.try_send(event);
                 };
+                let _at_work = (!request.only_reads()).then(|| control.at_work());
                 match control.handle(request, Arc::new(tell) as Arc<dyn Sink>).await {
                     Ok(answer) => Event::Done { answer },
                     Err(failure) => Event::Failed { failure },
@@ -92,8 +107,9 @@ async fn answer(control: Arc<Control>, stream: UnixStream) -> std::io::Result<()
 /// A running holder of the vault on this host, if there is one.
 pub async fn connect(path: &Path) -> Option<Client> {
     let client = Client { path: path.to_owned() };
-    let hello = client.call(&Request::Hello { protocol: SOCKET_PROTOCOL }, &|_| {}).await;
-    hello.is_ok().then_some(client)
+    let request = Request::Hello { protocol: SOCKET_PROTOCOL };
+    let hello = tokio::time::timeout(HELLO_LIMIT, client.call(&request, &|_| {})).await;
+    matches!(hello, Ok(Ok(_))).then_some(client)
 }
 
 #[derive(Clone, Debug)]

@@ -1,0 +1,102 @@
+//! The process that holds a vault, as other commands on the host meet it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use muster_control::{Access, Event, OpenOptions, Request, Sink, socket};
+use muster_ports::*;
+use muster_runsheet::{Duration as Span, Estate, GroupSheet, MachineSheet, PolicySheet, SiteSheet};
+use muster_vault::{KeySource, Vault};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn silent() -> Arc<dyn Sink> {
+    Arc::new(|_: Event| {})
+}
+
+/// One group at one site, whose agent is at an address.
+fn estate(agent: String, vault: &str) -> Estate {
+    let mut estate = Estate::default();
+    let hq = SiteName::new("hq");
+    let site = SiteSheet { name: hq.clone(), provider: "simulated".into(), agent, networks: Vec::new() };
+    estate.sites.insert(hq.clone(), site);
+    let policy = PolicySheet {
+        name: "gold".into(),
+        rpo: Span::from_mins(5),
+        cycle: Span::from_mins(1),
+        app_every: None,
+        retain: Span::from_mins(60),
+        bandwidth: None,
+        bandwidth_windows: Vec::new(),
+        change_log: None,
+        compression: 3,
+    };
+    let group = GroupSheet {
+        name: "orders".into(),
+        policy: Some(policy.name.clone()),
+        machines: vec!["db".into()],
+        together: true,
+        home: Some(hq.clone()),
+        away: None,
+    };
+    let facts = MachineFacts {
+        name: "db".into(),
+        cpus: 1,
+        memory_bytes: 1 << 20,
+        disks: vec![DiskFacts { name: "root".into(), size_bytes: 1 << 20 }],
+        nics: Vec::new(),
+        guest_agent: false,
+        churn_bytes_per_second: 0,
+        power: Power::Off,
+    };
+    estate.machines.insert("db".into(), MachineSheet { facts, home: hq, group: Some("orders".into()) });
+    estate.groups.insert("orders".into(), group);
+    estate.policies.insert(policy.name.clone(), policy);
+    assert!(vault.starts_with("file://"));
+    estate
+}
+
+#[tokio::test]
+async fn a_holder_that_hangs_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("holder.sock");
+    // It takes connections, as the kernel does for it, and never says a word: stopped, or on a dead disk.
+    let _listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let found = tokio::time::timeout(Duration::from_secs(20), socket::connect(&path)).await;
+    assert!(found.expect("an answer within the limit").is_none());
+}
+
+#[tokio::test]
+async fn a_holder_that_is_done_first_ends_after_the_work_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = format!("file://{}/vault", folder.path().display());
+    let key_file = folder.path().join("key");
+    let key = KeySource::generate_file(&key_file, &SystemRandom).unwrap();
+    Vault::init(&vault, &key, &SystemRandom).await.unwrap();
+    // An agent that never greets keeps a cycle busy until the limit of connecting.
+    let agent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let estate = estate(agent.local_addr().unwrap().to_string(), &vault);
+    let options = OpenOptions {
+        vault: vault.clone(),
+        key_file,
+        sites: estate.sites.clone(),
+        purpose: "protect".into(),
+        steal: false,
+    };
+    let first = Access::for_writing(options.clone()).await.unwrap();
+    let groups = vec!["orders".into()];
+    first.call(&Request::Protect { estate: Box::new(estate), groups }, silent()).await.unwrap();
+    let second = loop {
+        let access = Access::for_reading(options.clone()).await.unwrap();
+        if access.is_remote() {
+            break access;
+        }
+        access.close().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let cycle = tokio::spawn(async move { second.call(&Request::Cycle { groups: Vec::new() }, silent()).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!cycle.is_finished());
+    first.close().await;
+    let failure = cycle.await.unwrap().unwrap_err();
+    assert!(failure.message.contains("site `hq` does not answer"), "its own end, not ours: {failure}");
+}
