@@ -43,11 +43,7 @@ pub async fn replicate(common: &Common, once: bool, until_protected: bool, optio
         answer?;
         return Ok(Exit::Done);
     }
-    if !until_protected && access.access().is_remote() {
-        access.close().await;
-        return Err(Failure::refused("another muster holds the vault and replicates already")
-            .help("`muster status` says who and how far"));
-    }
+    let access = if until_protected { access } else { holding(access, common, options).await? };
     let status: StatusAnswer = access.ask(&Request::Status, common).await?;
     if status.groups.is_empty() {
         access.close().await;
@@ -59,8 +55,29 @@ pub async fn replicate(common: &Common, once: bool, until_protected: bool, optio
         exit = follow(&access, common, until_protected) => exit,
         () = interrupted() => Ok(Exit::Done),
     };
-    access.close().await;
+    // It may wait for the run of another command; who interrupts again does not.
+    tokio::select! {
+        () = access.close() => {}
+        () = interrupted() => {}
+    }
     exit
+}
+
+/// Waits until this process holds the vault. Any command may hold it for a while, and ends with its own work: without
+/// somebody who waits for that, nobody would replicate afterwards.
+async fn holding(mut access: open::Opened, common: &Common, options: &RunOptions) -> Result<open::Opened> {
+    if access.access().is_remote() {
+        let status: StatusAnswer = access.ask(&Request::Status, common).await?;
+        let holder = status.holder.unwrap_or_else(|| "another muster".to_owned());
+        output::say(format!("{holder} holds the vault; this one takes over when it ends"));
+    }
+    while access.access().is_remote() {
+        // Off the line meanwhile: a holder ends when no other command is on it.
+        access.close().await;
+        SystemClock.sleep(LOOK_EVERY).await;
+        access = open::writing(common, None, "replicate", options).await?;
+    }
+    Ok(access)
 }
 
 /// Shows what replication does until every group has a point (or for ever).
