@@ -27,6 +27,7 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
         check_machines(cx, &plan.model);
         check_groups(cx, plan, &started, policies);
         check_networks(cx, program, &plan.model);
+        check_macs(cx, &plan.model);
         check_vault(cx, &plan.model);
         check_points(cx, &plan.model, policies);
         plan.whole &= cx.errors() == before;
@@ -277,6 +278,33 @@ fn check_networks(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
                     );
                 }
                 taken.insert(there, (machine, ip));
+            }
+        }
+    }
+}
+
+/// Two machines of a plan with one hardware address in one network hear each other's frames: E0511.
+fn check_macs(cx: &Context<'_>, plan: &PlanModel) {
+    let mut taken: BTreeMap<(String, String), (&String, muster_diagnostics::Span)> = BTreeMap::new();
+    for (machine, span) in &plan.machines {
+        let Some(facts) = cx.machines.get(machine).and_then(|entry| entry.at.get(plan.from.as_str())) else { continue };
+        for nic in &facts.nics {
+            let key = (nic.network.as_str().to_owned(), nic.mac.to_ascii_lowercase());
+            match taken.get(&key) {
+                Some((other, other_span)) if *other != machine => cx.push(
+                    Diagnostic::error(
+                        511,
+                        format!("`{other}` and `{machine}` have one hardware address in `{}`", key.0),
+                        *span,
+                        format!("{} here", nic.mac),
+                    )
+                    .related(*other_span, "and here")
+                    .help("give one of them an address of its own at home, then run `muster inventory pull`"),
+                ),
+                Some(_) => {}
+                None => {
+                    taken.insert(key, (machine, *span));
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ mod plans;
 mod policies;
 mod quantity;
 mod script;
+mod secrets;
 mod sites;
 mod steps;
 mod suggest;

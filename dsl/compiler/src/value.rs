@@ -134,7 +134,10 @@ impl Context<'_> {
     /// Evaluates; `None` when the reason has been reported.
     pub(crate) fn eval(&self, module: usize, env: &Env, expr: &Expr) -> Option<Value> {
         match &expr.kind {
-            ExprKind::Text(text) => Some(Value::Text(text.text.clone())),
+            ExprKind::Text(text) => {
+                self.check_secret(&text.text, expr.span);
+                Some(Value::Text(text.text.clone()))
+            }
             ExprKind::Int(number) => Some(Value::Int(*number)),
             ExprKind::Quantity(parts) => match quantity::read(parts, expr.span) {
                 Ok(value) => Some(value),

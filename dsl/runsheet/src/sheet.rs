@@ -33,7 +33,7 @@ pub struct Runsheet {
     pub groups: BTreeMap<GroupName, GroupSheet>,
     pub machines: BTreeMap<MachineName, MachineSheet>,
     pub hooks: BTreeMap<HookName, HookSheet>,
-    /// What has to be so for this sheet to be right; a broken one is named (E0903).
+    /// What has to be so for this sheet to be right; a broken one is named.
     pub assumptions: Vec<Assumption>,
     /// In an order in which each could run: every edge points forward.
     pub nodes: Vec<Node>,

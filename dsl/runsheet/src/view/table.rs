@@ -6,11 +6,16 @@ use crate::value::Value;
 use crate::view::{Estimate, Span};
 use std::fmt::Write;
 
-/// Widest `who` before it pushes the steps to the right.
+/// So that the heading fits.
 const STAGE_WIDTH_MIN: usize = 5;
 const STEP_WIDTH: usize = 62;
+const CRITICAL: &str = "*";
+const ASSUMED: &str = "~";
 
 /// Time first, because at night the question is how long still.
+///
+/// Production waits for the steps down to `healthy` (or `end`); what runs behind it stands below, with how long it takes
+/// but not when it begins: production does not wait for it, though the run and its locks end only behind it.
 pub fn table(sheet: &Runsheet) -> String {
     let estimate = Estimate::of(sheet);
     let mut out = head(sheet, &estimate);
@@ -24,15 +29,23 @@ pub fn table(sheet: &Runsheet) -> String {
     rows.sort_by_key(|(node, span)| (node.after_no_return, matches!(node.action, Action::NoReturn), span.start));
     let width = rows.iter().filter_map(|(node, _)| node.stage.as_ref()).map(|stage| stage.as_str().chars().count());
     let width = width.max().unwrap_or(0).max(STAGE_WIDTH_MIN);
-    let _ = writeln!(out, "\n{:>6}  {:>6}  {:width$}  step", "at", "took", "stage");
-    for (node, span) in rows {
+    let (behind, awaited): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(node, span)| is_behind(sheet, node, *span, &estimate));
+    let _ = writeln!(out, "\n     {:>6}  {:>7}  {:width$}  step", "at", "takes", "stage");
+    for (node, span) in awaited {
         if matches!(node.action, Action::NoReturn) {
             let _ = writeln!(out, " {} no return {}", "─".repeat(24), "─".repeat(24));
             continue;
         }
-        row(&mut out, node, span, width);
+        row(&mut out, node, span, width, &clock(span.start));
     }
-    let _ = writeln!(out, "{:>6}  end", clock(estimate.whole));
+    let _ = writeln!(out, "     {:>6}  {}", clock(estimate.total), if rises(sheet) { "healthy" } else { "end" });
+    if !behind.is_empty() {
+        let _ = writeln!(out, "\nbehind it, in the background until {}:", clock(estimate.whole));
+        for (node, span) in behind {
+            row(&mut out, node, span, width, "");
+        }
+    }
     foot(&mut out, sheet, &estimate);
     out
 }
@@ -47,12 +60,14 @@ fn head(sheet: &Runsheet, estimate: &Estimate) -> String {
         sheet.hash().short(),
         sheet.inventory.short(),
     );
-    let assumed = if estimate.assumed { " assumed" } else { "" };
+    let assumed = if estimate.assumed { ASSUMED } else { "" };
+    let until = if rises(sheet) { "until healthy" } else { "until the end" };
+    let estimated = format!("{assumed}{} {until}", estimate.total);
     if let Some(rto) = sheet.rto.filter(|_| sheet.operation.kind.is_live()) {
-        let verdict = if estimate.total <= rto { "" } else { "   does not fit" };
-        let _ = writeln!(out, "objective  rto {rto}   estimate {}{assumed}{verdict}", estimate.total);
+        let verdict = if estimate.total <= rto { "" } else { "   DOES NOT FIT" };
+        let _ = writeln!(out, "objective  rto {rto}   estimate {estimated}{verdict}");
     } else {
-        let _ = writeln!(out, "estimate   {}{assumed}", estimate.total);
+        let _ = writeln!(out, "estimate   {estimated}");
     }
     if let Some(rpo) = sheet.rpo {
         let loss = match sheet.operation.kind {
@@ -65,28 +80,27 @@ fn head(sheet: &Runsheet, estimate: &Estimate) -> String {
     out
 }
 
-fn row(out: &mut String, node: &Node, span: Span, width: usize) {
+/// The application runs at the end of it.
+fn rises(sheet: &Runsheet) -> bool {
+    sheet.operation.kind.is_live() || sheet.operation.kind == crate::Kind::Test
+}
+
+fn is_behind(sheet: &Runsheet, node: &Node, span: Span, estimate: &Estimate) -> bool {
+    rises(sheet) && node.phase == crate::SheetPhase::Settle && span.start >= estimate.total
+}
+
+/// `*` marks the longest way, `~` a time that is neither measured nor written.
+fn row(out: &mut String, node: &Node, span: Span, width: usize, at: &str) {
     let stage = node.stage.as_ref().map_or("·", |stage| stage.as_str());
-    let mut marks: Vec<&str> = Vec::new();
-    if node.otherwise == Otherwise::Continue {
-        marks.push("else continue");
-    }
-    if node.otherwise == Otherwise::Undo {
-        marks.push("else undo");
-    }
-    if span.critical && span.took != Duration::ZERO {
-        marks.push("critical");
-    }
-    if span.assumed {
-        marks.push("assumed");
-    }
+    let critical = if span.critical && span.took != Duration::ZERO { CRITICAL } else { "" };
+    let takes = format!("{}{}", if span.assumed { ASSUMED } else { "" }, clock(span.took));
+    let otherwise = match node.otherwise {
+        Otherwise::Continue => "else continue",
+        Otherwise::Undo => "else undo",
+        Otherwise::Pause => "",
+    };
     let step = words(&node.action);
-    let line = format!(
-        "{:>6}  {:>6}  {stage:width$}  {step:STEP_WIDTH$}  {}",
-        clock(span.start),
-        clock(span.took),
-        marks.join(" · ")
-    );
+    let line = format!("  {critical:1}  {at:>6}  {takes:>7}  {stage:width$}  {step:STEP_WIDTH$}  {otherwise}");
     let _ = writeln!(out, "{}", line.trim_end());
 }
 
@@ -95,8 +109,9 @@ fn foot(out: &mut String, sheet: &Runsheet, estimate: &Estimate) {
         let left: Vec<String> = sheet.left_out.iter().map(|left| format!("{} ({})", left.step, left.why)).collect();
         let _ = writeln!(out, "not run in this operation: {}", left.join(" · "));
     }
-    if estimate.assumed {
-        let _ = writeln!(out, "assumed: no history and no `usually`; durations are those of the standard library");
+    let _ = writeln!(out, "\n{CRITICAL} on the longest way: a delay here delays the end");
+    if estimate.steps.values().any(|span| span.assumed) {
+        let _ = writeln!(out, "{ASSUMED} assumed by the standard library: the plan has no `usually` for it");
     }
 }
 
@@ -196,7 +211,7 @@ pub fn words(action: &Action) -> String {
             let how = if *differences { " (differences only)" } else { "" };
             format!("promote {machine} → {}{how}", nics(cards))
         }
-        Action::Hydrate { machine, .. } => format!("hydrate {machine} (runs meanwhile)"),
+        Action::Hydrate { machine, .. } => format!("hydrate {machine}"),
         Action::Discard { machine, site, drill: Some(_) } => format!("discard clone of {machine} at {site}"),
         Action::Discard { machine, site, drill: None } => format!("discard {machine} at {site}"),
         Action::DiscardBubble { site, .. } => format!("discard bubble at {site}"),

@@ -1,0 +1,83 @@
+//! Literals that are secrets by their form: E0804.
+//!
+//! Only forms that their makers fixed so that they can be found; a long random word proves nothing.
+
+use crate::context::Context;
+use muster_diagnostics::{Diagnostic, Span};
+
+/// What follows the beginning of a token.
+struct Form {
+    what: &'static str,
+    begins: &'static str,
+    /// Letters, digits and `_` that follow at least.
+    follow_min: usize,
+    /// None but capitals and digits follow, exactly as many as said.
+    capitals: bool,
+}
+
+const FORMS: [Form; 7] = [
+    Form { what: "an AWS access key", begins: "AKIA", follow_min: 16, capitals: true },
+    Form { what: "an AWS session key", begins: "ASIA", follow_min: 16, capitals: true },
+    Form { what: "a GitHub token", begins: "ghp_", follow_min: 36, capitals: false },
+    Form { what: "a GitHub token", begins: "github_pat_", follow_min: 40, capitals: false },
+    Form { what: "a GitLab token", begins: "glpat-", follow_min: 20, capitals: false },
+    Form { what: "a Slack token", begins: "xoxb-", follow_min: 10, capitals: false },
+    Form { what: "a Vault token", begins: "hvs.", follow_min: 24, capitals: false },
+];
+
+/// What the text holds, when its form leaves no doubt.
+fn secret_in(text: &str) -> Option<&'static str> {
+    if text.contains("-----BEGIN ") && text.contains("PRIVATE KEY-----") {
+        return Some("a private key");
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    FORMS
+        .iter()
+        .find(|form| {
+            text.match_indices(form.begins).any(|(at, _)| {
+                let rest = &text[at + form.begins.len()..];
+                let follow = rest.chars().take_while(|c| is_word(*c)).count();
+                let alone = !text[..at].ends_with(is_word);
+                let capitals = || rest.chars().take(follow).all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+                alone && if form.capitals { follow == form.follow_min && capitals() } else { follow >= form.follow_min }
+            })
+        })
+        .map(|form| form.what)
+}
+
+impl Context<'_> {
+    pub(crate) fn check_secret(&self, text: &str, span: Span) {
+        let Some(what) = secret_in(text) else { return };
+        self.push(
+            Diagnostic::error(804, format!("this looks like {what}"), span, "readable by everybody who reads the plan")
+                .help(
+                    "take it out, make it void where it was issued, and name its place: `secret name = keyring(\"…\")`",
+                ),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::secret_in;
+
+    #[test]
+    fn only_fixed_forms_are_secrets() {
+        assert_eq!(secret_in("AKIAIOSFODNN7EXAMPLE"), Some("an AWS access key"));
+        assert_eq!(secret_in("key AKIAIOSFODNN7EXAMPLE."), Some("an AWS access key"));
+        assert_eq!(secret_in(&format!("token ghp_{}", "a1".repeat(18))), Some("a GitHub token"));
+        assert_eq!(secret_in("-----BEGIN OPENSSH PRIVATE KEY-----\nabc"), Some("a private key"));
+        for innocent in [
+            "AKIA",
+            "SLOVAKIASOUTHERNREGION1",
+            "ghp_short",
+            "10.10.20.11",
+            "/etc/ssl/private/key.pem",
+            "d41d8cd98f00b204e9800998ecf8427e",
+            "Send customers to {target}?",
+            "-----BEGIN CERTIFICATE-----",
+        ] {
+            assert_eq!(secret_in(innocent), None, "{innocent}");
+        }
+    }
+}
