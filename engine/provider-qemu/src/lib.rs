@@ -192,18 +192,24 @@ impl QemuProvider {
     /// Waits for the machine to go down, without holding its turn: it can still be fenced or cut meanwhile.
     async fn stop_orderly(&self, instance: &InstanceName, within: std::time::Duration) -> Result<()> {
         let home = self.folder.machine(instance)?;
-        let process = {
-            let _turn = self.machines.take(instance).await;
-            let _guest = self.guests.take(instance).await;
-            power::ask_down(&home).await?
-        };
-        if let Some(process) = process
-            && !process.gone_within(within).await
-        {
-            return Err(Failure::timeout(format!("`{instance}` has not shut down within {} s", within.as_secs()))
-                .help("it is still on; stop it hard, or give it more time"));
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            let process = {
+                let _turn = self.machines.take(instance).await;
+                let _guest = self.guests.take(instance).await;
+                power::ask_down(&home).await?
+            };
+            let Some(process) = process else { return Ok(()) };
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            // A guest that is still booting has heard nothing: it is asked again.
+            if process.gone_within(left.min(limits::ASK_DOWN_AGAIN)).await {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(Failure::timeout(format!("`{instance}` has not shut down within {} s", within.as_secs()))
+                    .help("it is still on; stop it hard, or give it more time"));
+            }
         }
-        Ok(())
     }
 }
 

@@ -16,6 +16,9 @@ pub(crate) const THAW: Duration = Duration::from_secs(30);
 pub(crate) const QUIT_WORD: Duration = Duration::from_secs(5);
 /// A quit flushes disks and stores bitmaps. After that the process is killed.
 pub(crate) const QUIT: Duration = Duration::from_secs(30);
+/// Between two times a guest is asked to shut down. One that boots ignores the power button; one that is going down does
+/// not mind being asked twice.
+pub(crate) const ASK_DOWN_AGAIN: Duration = Duration::from_secs(5);
 /// How long a killed process may take to be gone: the kernel writes its memory back to nobody.
 pub(crate) const KILL: Duration = Duration::from_secs(10);
 /// One run of `qemu-img`, `ip` or the like.

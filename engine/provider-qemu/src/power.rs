@@ -119,8 +119,12 @@ pub(crate) async fn ask_down(home: &Path) -> Result<Option<ProcessId>> {
         Err(_) => false,
     };
     if !asked {
-        let mut qmp = Qmp::connect(home, MACHINE_SOCKET).await?;
-        qmp.execute("system_powerdown", json!({})).await?;
+        let press = async { Qmp::connect(home, MACHINE_SOCKET).await?.execute("system_powerdown", json!({})).await };
+        match press.await {
+            // It went down while it was being asked.
+            Err(_) if !process.is_alive() => {}
+            outcome => drop(outcome?),
+        }
     }
     Ok(Some(process))
 }

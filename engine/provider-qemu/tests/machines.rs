@@ -126,6 +126,19 @@ fn a_fenced_machine_stays_off() {
 }
 
 #[test]
+fn a_machine_that_is_still_booting_goes_down_in_good_order() {
+    on_a_site("early", async |bench| {
+        let db = InstanceName::new("db");
+        bench.provider.start(&db).await.unwrap();
+        // Nobody in there hears the power button yet.
+        bench.provider.stop(&db, StopMode::Orderly { within: Duration::from_secs(100) }).await.unwrap();
+        assert_eq!(bench.power(&db).await, Power::Off);
+        let console = bench.provider.console(&db, 4000).await.unwrap();
+        assert!(console.contains("MUSTER-DOWN"), "it was not stopped in good order:\n{console}");
+    });
+}
+
+#[test]
 fn a_cut_that_cannot_be_made_leaves_nothing_behind() {
     on_a_site("nocut", async |bench| {
         let mut wrong = order("b1", None, Consistency::Crash);
