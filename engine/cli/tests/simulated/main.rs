@@ -1,0 +1,18 @@
+//! The real binary against two simulated sites, each an agent process of its own: the whole story, refusals, damage,
+//! who holds the vault, kills in the middle of a move, reviewed runsheets, and the words of people.
+//!
+//! Machines are simulated, their disks are real files, replicated for real. Every test has a folder, a vault, sites and
+//! a runtime folder to itself, so all of them may run at once. `machines.rs` does the same with real machines.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is wrong")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
+#![allow(clippy::print_stdout, reason = "a failed test says what it tried")]
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+
+mod damage;
+mod holders;
+mod kills;
+mod people;
+mod refusals;
+mod sheets;
+mod shop;
+mod story;
