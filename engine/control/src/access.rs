@@ -188,7 +188,9 @@ impl Access {
                     // The next holder makes a socket of its own; after fencing it is theirs already.
                     let _ = std::fs::remove_file(&holder.socket);
                 }
-                if let Err(error) = holder.store.close().await {
+                if let Err(error) = holder.store.close().await
+                    && !holder.store.is_fenced()
+                {
                     tracing::warn!(%error, "the vault could not be given back in good order; its lease runs out by itself");
                 }
             }

@@ -251,6 +251,14 @@ impl Estate {
         assert_eq!(newest_run(store).await, Some(RunStatus::Done), "{kind:?} {direction:?} after {faults:?}");
     }
 
+    /// Who is lost and who is left when a site dies before this move.
+    fn dead_and_alive(&self, direction: Direction) -> (&SimulatedProvider, &SimulatedProvider) {
+        match direction {
+            Direction::Out => (&self.hq, &self.dr),
+            Direction::Back => (&self.dr, &self.hq),
+        }
+    }
+
     /// The one right outcome, whatever happened on the way.
     async fn assert_moved(&self, store: &MemoryStore, when: &str) {
         assert!(machines_on_twice(&[&self.hq, &self.dr]).is_empty(), "{when}: a machine runs on both sides");
@@ -345,25 +353,14 @@ async fn a_failover_survives_death_at_every_even_write() {
 }
 
 /// The whole life of a plan, both ways, with a death or two in every operation, and the loss of a site at its end.
-async fn a_life_with_deaths(seed: u64) {
-    use Direction::{Back, Out};
-    const OPERATIONS: [(Kind, Direction); 9] = [
-        (Kind::Test, Out),
-        (Kind::Cleanup, Out),
-        (Kind::Planned, Out),
-        (Kind::Commit, Out),
-        (Kind::Reprotect, Out),
-        (Kind::Planned, Back),
-        (Kind::Commit, Back),
-        (Kind::Reprotect, Back),
-        (Kind::Unplanned, Out),
-    ];
+async fn a_life_with_deaths(seed: u64, operations: &[(Kind, Direction)]) {
     let estate = Estate::new(seed).await;
     let store = estate.protected().await;
-    for (kind, direction) in OPERATIONS {
+    for &(kind, direction) in operations {
         if kind == Kind::Unplanned {
-            estate.hq.kill_site().unwrap();
-            estate.hq.set_down(true);
+            let (dead, _) = estate.dead_and_alive(direction);
+            dead.kill_site().unwrap();
+            dead.set_down(true);
         }
         let draw = |limit: u64| 1 + estate.random.next_u64() % limit;
         let deaths: Vec<Fault> = (0..draw(3))
@@ -378,14 +375,30 @@ async fn a_life_with_deaths(seed: u64) {
         // The shop writes on for a while, so that the next operation has something to carry.
         estate.clock.sleep(std::time::Duration::from_secs(20)).await;
     }
-    assert_eq!(estate.dr.live_machines_on().len(), 3, "seed {seed}");
-    let has = estate.dr.check(&live("db"), &DiskName::new("data")).unwrap();
+    let (_, alive) = estate.dead_and_alive(operations.last().unwrap().1);
+    assert_eq!(alive.live_machines_on().len(), 3, "seed {seed}");
+    let has = alive.check(&live("db"), &DiskName::new("data")).unwrap();
     assert!(has.is_sound() && has.newest > 0, "seed {seed}: {:?}", has.problems);
 }
 
+use Direction::{Back, Out};
+const OUT: [(Kind, Direction); 3] = [(Kind::Planned, Out), (Kind::Commit, Out), (Kind::Reprotect, Out)];
+const HOME: [(Kind, Direction); 3] = [(Kind::Planned, Back), (Kind::Commit, Back), (Kind::Reprotect, Back)];
+
 #[tokio::test(start_paused = true)]
-async fn a_plan_survives_deaths_through_its_whole_life() {
+async fn a_plan_survives_deaths_until_home_is_lost() {
+    let drill = [(Kind::Test, Out), (Kind::Cleanup, Out)];
+    let operations = [&drill[..], &OUT, &HOME, &[(Kind::Unplanned, Out)]].concat();
     for seed in 0..12 {
-        a_life_with_deaths(seed).await;
+        a_life_with_deaths(seed, &operations).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_survives_deaths_until_the_recovery_site_is_lost() {
+    let drill = [(Kind::Test, Back), (Kind::Cleanup, Back)];
+    let operations = [&OUT[..], &drill, &[(Kind::Unplanned, Back)]].concat();
+    for seed in 100..112 {
+        a_life_with_deaths(seed, &operations).await;
     }
 }

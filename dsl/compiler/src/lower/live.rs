@@ -90,8 +90,7 @@ pub(super) fn planned(job: &Job<'_>, builder: &mut Builder) {
         wait_for_members(job, builder, &group, &stops, &lock, &point);
         points.push(point);
     }
-    let differences = job.operation.direction == Direction::Back;
-    rise_live(job, builder, &points, &stops, FenceProof::PowerOff, differences);
+    rise_live(job, builder, &points, &stops, FenceProof::PowerOff);
 }
 
 pub(super) fn unplanned(job: &Job<'_>, builder: &mut Builder) {
@@ -105,7 +104,7 @@ pub(super) fn unplanned(job: &Job<'_>, builder: &mut Builder) {
         wait_for_members(job, builder, &group, &stops, &lock, &point);
         points.push(point);
     }
-    rise_live(job, builder, &points, &stops, FenceProof::PowerOffOrSignature, false);
+    rise_live(job, builder, &points, &stops, FenceProof::PowerOffOrSignature);
 }
 
 /// A group's point is made once all its machines have been told to stop.
@@ -208,14 +207,9 @@ fn leave_stage(
 }
 
 /// No return, fence, promote, stages, hydrate, unlock, report.
-fn rise_live(
-    job: &Job<'_>,
-    builder: &mut Builder,
-    points: &[StepId],
-    stops: &Stops,
-    proof: FenceProof,
-    differences: bool,
-) {
+fn rise_live(job: &Job<'_>, builder: &mut Builder, points: &[StepId], stops: &Stops, proof: FenceProof) {
+    // At home the machines' own disks lie ready: they are brought to the point in place, whatever led to the way home.
+    let differences = job.operation.direction == Direction::Back;
     let kind = job.operation.kind.word();
     let no_return = builder.derived("no-return", SheetPhase::Land, Action::NoReturn, &format!("{kind}, land"));
     builder.join(points, std::slice::from_ref(&no_return));
