@@ -494,10 +494,16 @@ fn cancel_before_no_return(bench: &mut Bench) -> Result<()> {
     bench.muster.wait_until("machines are being stopped", Duration::from_secs(30), || {
         Ok(std::fs::read_to_string(&log).unwrap_or_default().contains("leave/"))
     })?;
-    bench.run(&["cancel", "shop", "--why", "not today"], &[1])?;
+    let cancel = ["cancel", "shop", "--why", "not today"];
+    let (canceller, answer) = bench.spawn(&cancel)?;
+    expect("exit code of the cancel", &ended(canceller, &cancel)?, &1)?;
+    let answer = std::fs::read_to_string(&answer).unwrap_or_default();
+    if !answer.contains("everything was taken back") {
+        return Err(format!("whoever cancelled was told: {answer}"));
+    }
     expect("exit code of the failover", &ended(driver, &words)?, &1)?;
     sentry.end()?;
-    expect("status of the run", &bench.newest_run()?["status"], &"undone".into())?;
+    expect("status of the run", &bench.newest_run()?["status"], &"aborted".into())?;
     bench.stands("protected", "out")?;
     bench.runs_only_at(HOME)?;
     let after = bench.consoles(HOME)?;
