@@ -184,13 +184,15 @@ impl Access {
                 }
                 holder.control.stop();
                 holder.server.abort();
-                if !holder.store.is_fenced() {
-                    // The next holder makes a socket of its own; after fencing it is theirs already.
-                    let _ = std::fs::remove_file(&holder.socket);
+                // It may learn only now that it was fenced.
+                let closed = holder.store.close().await;
+                if holder.store.is_fenced() {
+                    // Socket and lease are another one's already.
+                    return;
                 }
-                if let Err(error) = holder.store.close().await
-                    && !holder.store.is_fenced()
-                {
+                // The next holder makes a socket of its own.
+                let _ = std::fs::remove_file(&holder.socket);
+                if let Err(error) = closed {
                     tracing::warn!(%error, "the vault could not be given back in good order; its lease runs out by itself");
                 }
             }

@@ -281,6 +281,9 @@ impl SlateStore {
     pub async fn close(&self) -> Result<(), StoreError> {
         self.renewal.abort();
         let freed = commit(&self.db, vec![Write::delete(LEASE_KEY)]).await;
+        if matches!(freed, Err(StoreError::Fenced)) {
+            self.fenced.store(true, Ordering::Release);
+        }
         let closed = guarded(self.db.close()).await;
         freed.and(closed)
     }

@@ -261,6 +261,19 @@ async fn run_sheet(
     });
     let purpose = format!("{} {}", sheet.plan, sheet.operation);
     let access = open::writing_sheet(common, project.as_ref(), &sheet, &purpose, options).await?;
+    // A reviewed sheet may be old: refused here, it leaves no run that somebody has to cancel.
+    let state = access
+        .ask(&Request::Status, common)
+        .await
+        .map(|status: StatusAnswer| status.plans.get(sheet.plan.as_str()).copied().unwrap_or(PlanState::HOME));
+    let legal = state.and_then(|state| match state.allows(sheet.operation) {
+        true => Ok(()),
+        false => Err(illegal(sheet.plan.as_str(), sheet.operation, state)),
+    });
+    if let Err(failure) = legal {
+        access.close().await;
+        return Err(failure);
+    }
     let request = Request::Start {
         sheet: Box::new(sheet),
         who,
