@@ -619,7 +619,7 @@ fn a_large_disk_costs_what_it_holds_and_what_changes() {
             bench.run(words, &[0])?;
         }
         let first = cycle_measured(bench)?;
-        println!("first copy of {} GiB with {} MiB in it: {first}", LARGE / GIB, PIECE * 4 >> 20);
+        println!("first copy of {} GiB with {} MiB in it: {first}", LARGE / GIB, (PIECE * 4) >> 20);
         qemu_io(&disk, &format!("write -P 77 {} 64k", 7 * GIB))?;
         let second = cycle_measured(bench)?;
         println!("64 KiB changed: {second}");
