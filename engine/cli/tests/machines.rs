@@ -308,8 +308,9 @@ fn the_whole_story_loses_nothing_it_should_not() {
             let cycle = &bench.group("orders")?["last_cycle"];
             (cycle["started"].as_u64().unwrap_or(0), cycle["ended"].as_u64().unwrap_or(0))
         };
-        // One cycle of ten seconds, the time of a cycle, and a second for the schedule; a record every 50 ms.
-        let at_most = (10_000 + finished.saturating_sub(started) + 1_000) / 50;
+        // One cycle of ten seconds, the time of a cycle, and what a machine that also runs other tests may delay one; a
+        // record every 50 ms.
+        let at_most = (10_000 + finished.saturating_sub(started) + 5_000) / 50;
         match row("unplanned failover")?.lost {
             Some(lost) if lost <= at_most => Ok(()),
             lost => Err(format!("the unplanned failover lost {lost:?} records, at most {at_most} may be")),
