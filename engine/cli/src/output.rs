@@ -87,7 +87,7 @@ impl Watcher {
                 let step = step.map(ToString::to_string).unwrap_or_default();
                 self.line(&format!("{}  {before}{step:<34}  {text}{after}", clock_time(record.time.0)));
             }
-            Event::Done { .. } | Event::Failed { .. } => {}
+            Event::Taken | Event::Done { .. } | Event::Failed { .. } => {}
         }
     }
 

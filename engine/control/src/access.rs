@@ -4,7 +4,7 @@ use crate::answers::StatusAnswer;
 use crate::request::{Event, Request, Sink};
 use crate::service::{self, Control, Parts};
 use crate::sites::Sites;
-use crate::socket::{self, Client};
+use crate::socket::{self, CallError, Client};
 use muster_journal::{Owner, SlateReader, SlateStore, TakeOver};
 use muster_ports::*;
 use muster_replication::Replicator;
@@ -40,11 +40,19 @@ pub struct OpenOptions {
 #[derive(Debug)]
 pub enum Access {
     /// Another process on this host holds it and does the work.
-    Remote(Client),
+    Remote(Box<Remote>),
     /// This process holds it.
     Local(Box<Holder>),
     /// Nobody on this host holds it, and it is only read.
     Reader(Box<Reader>),
+}
+
+#[derive(Debug)]
+pub struct Remote {
+    client: Client,
+    /// To look for the next holder when this one ends before it takes a request.
+    options: OpenOptions,
+    reading: bool,
 }
 
 #[derive(Debug)]
@@ -104,7 +112,7 @@ impl Access {
         let socket = socket::socket_path(&options.vault)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let seat = match take_seat(&socket, options.steal, clock.as_ref()).await? {
-            Seat::Taken(client) => return Ok(Self::Remote(client)),
+            Seat::Taken(client) => return Ok(Self::Remote(Box::new(Remote { client, options, reading: false }))),
             Seat::Mine(lock) => lock,
         };
         let vault = open_vault(&options).await?;
@@ -135,7 +143,7 @@ impl Access {
     pub async fn for_reading(options: OpenOptions) -> Result<Self> {
         let socket = socket::socket_path(&options.vault)?;
         if let Some(client) = socket::connect(&socket).await {
-            return Ok(Self::Remote(client));
+            return Ok(Self::Remote(Box::new(Remote { client, options, reading: true })));
         }
         let vault = open_vault(&options).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -149,7 +157,7 @@ impl Access {
 
     pub async fn call(&self, request: &Request, sink: Arc<dyn Sink>) -> Result<Value> {
         match self {
-            Self::Remote(client) => client.call(request, &|event: Event| sink.tell(event)).await,
+            Self::Remote(remote) => remote.call(request, sink).await,
             Self::Local(holder) => holder.control.handle(request.clone(), sink).await,
             Self::Reader(reader) => reader.answer(request).await,
         }
@@ -197,6 +205,27 @@ impl Access {
                 }
             }
             Self::Reader(reader) => reader.slate.close().await,
+        }
+    }
+}
+
+impl Remote {
+    async fn call(&self, request: &Request, sink: Arc<dyn Sink>) -> Result<Value> {
+        let tell = |event: Event| sink.tell(event);
+        match self.client.call(request, &tell).await {
+            Ok(answer) => Ok(answer),
+            Err(CallError::Failed(failure)) => Err(failure),
+            Err(CallError::NotTaken) => {
+                let options = self.options.clone();
+                let again = if self.reading {
+                    Access::for_reading(options).await?
+                } else {
+                    Access::for_writing(options).await?
+                };
+                let answer = Box::pin(again.call(request, sink.clone())).await;
+                again.close().await;
+                answer
+            }
         }
     }
 }

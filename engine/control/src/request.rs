@@ -81,26 +81,13 @@ pub enum Request {
     },
 }
 
-impl Request {
-    /// Whether it can be answered without being the vault's writer.
-    pub fn only_reads(&self) -> bool {
-        matches!(
-            self,
-            Self::Hello { .. }
-                | Self::Status
-                | Self::Image { .. }
-                | Self::CleanupSheet { .. }
-                | Self::Points { .. }
-                | Self::Runs
-                | Self::Log { .. }
-        )
-    }
-}
-
 /// Told while a request is worked on; `Done` or `Failed` is the last.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
+    /// The first word: from here on the holder stays until the request is answered. A connection that ends without it
+    /// has changed nothing.
+    Taken,
     /// Bytes of long work: `orders: db/data`.
     Progress {
         what: String,

@@ -33,8 +33,15 @@ pub struct Control {
     schedule: Mutex<Option<JoinHandle<()>>>,
     /// Why this process may not go on: it was fenced.
     lost: Mutex<Option<Failure>>,
-    /// Requests of other commands under way that change something.
-    at_work: watch::Sender<usize>,
+    /// Requests of other commands under way.
+    at_work: watch::Sender<Work>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    requests: usize,
+    /// No further request is taken.
+    closing: bool,
 }
 
 /// As long as it is there, the holder has work of another command.
@@ -43,7 +50,7 @@ pub(crate) struct AtWork(Arc<Control>);
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        self.0.at_work.send_modify(|count| *count = count.saturating_sub(1));
+        self.0.at_work.send_modify(|work| work.requests = work.requests.saturating_sub(1));
     }
 }
 
@@ -77,7 +84,7 @@ impl Control {
             runs,
             schedule,
             lost: Mutex::new(None),
-            at_work: watch::Sender::new(0),
+            at_work: watch::Sender::default(),
         })
     }
 
@@ -189,23 +196,35 @@ impl Control {
         self.lost.lock().ok().and_then(|lost| lost.clone())
     }
 
-    pub(crate) fn at_work(self: &Arc<Self>) -> AtWork {
-        self.at_work.send_modify(|count| *count += 1);
-        AtWork(self.clone())
+    /// Takes a request of another command on, unless this process is ending.
+    pub(crate) fn at_work(self: &Arc<Self>) -> Option<AtWork> {
+        let taken = self.at_work.send_if_modified(|work| {
+            work.requests += usize::from(!work.closing);
+            !work.closing
+        });
+        taken.then(|| AtWork(self.clone()))
     }
 
-    pub(crate) fn is_at_work(&self) -> bool {
-        *self.at_work.borrow() > 0
-    }
-
-    /// Returns when no other command has work here: its failover must not break off because ours was done first.
+    /// Returns when no other command has work here, and none will be taken on: a failover of theirs must not break off
+    /// because ours was done first.
     pub async fn quiet(&self) {
         let mut work = self.at_work.subscribe();
-        if self.is_at_work() {
+        if work.borrow().requests > 0 {
             tracing::warn!("other commands work through this process, which ends after them; `muster runs` lists them");
         }
-        // The sender lives as long as we do.
-        let _ = work.wait_for(|count| *count == 0).await;
+        loop {
+            // The sender lives as long as we do.
+            let _ = work.wait_for(|work| work.requests == 0).await;
+            let mut closed = false;
+            self.at_work.send_if_modified(|work| {
+                closed = work.requests == 0;
+                work.closing = closed;
+                closed
+            });
+            if closed {
+                return;
+            }
+        }
     }
 
     /// Ends the schedule. A cycle in the middle is given up; the next holder heals it.

@@ -75,13 +75,15 @@ async fn answer(control: Arc<Control>, stream: UnixStream) -> std::io::Result<()
     BufReader::new(read.take(REQUEST_BYTES_MAX)).read_line(&mut line).await?;
     let (events, mut queued) = mpsc::channel::<Event>(EVENTS_QUEUED_MAX);
     let work = tokio::spawn(async move {
+        // Nothing is said to a request that comes too late: its client looks for the next holder.
+        let Some(_at_work) = control.at_work() else { return };
+        let _ = events.send(Event::Taken).await;
         let last = match serde_json::from_str::<Request>(&line) {
             Ok(request) => {
                 let sink = events.clone();
                 let tell = move |event: Event| {
                     let _ = sink.try_send(event);
                 };
-                let _at_work = (!request.only_reads()).then(|| control.at_work());
                 match control.handle(request, Arc::new(tell) as Arc<dyn Sink>).await {
                     Ok(answer) => Event::Done { answer },
                     Err(failure) => Event::Failed { failure },
@@ -117,27 +119,48 @@ pub struct Client {
     path: PathBuf,
 }
 
+/// Why a request has no answer.
+#[derive(Clone, Debug)]
+pub enum CallError {
+    /// The holder was gone before it took the request: nothing has happened.
+    NotTaken,
+    Failed(Failure),
+}
+
 impl Client {
     /// Sends one request and passes its events on; returns the answer.
-    pub async fn call(&self, request: &Request, tell: &(dyn Fn(Event) + Send + Sync)) -> Result<serde_json::Value> {
-        let gone = |error: std::io::Error| {
-            Failure::transient(format!("the muster that holds the vault went away: {error}"))
-                .help("`muster runs` shows where a run stands, `muster resume` goes on with it")
-        };
-        let mut stream = UnixStream::connect(&self.path).await.map_err(gone)?;
+    pub async fn call(
+        &self,
+        request: &Request,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> std::result::Result<serde_json::Value, CallError> {
         let mut line = serde_json::to_vec(request)
-            .map_err(|error| Failure::permanent(format!("the request cannot be written as JSON: {error}")))?;
+            .map_err(|error| Failure::permanent(format!("the request cannot be written as JSON: {error}")))
+            .map_err(CallError::Failed)?;
         line.push(b'\n');
-        stream.write_all(&line).await.map_err(gone)?;
+        let not_taken = |_: std::io::Error| CallError::NotTaken;
+        let mut stream = UnixStream::connect(&self.path).await.map_err(not_taken)?;
+        stream.write_all(&line).await.map_err(not_taken)?;
         let mut lines = BufReader::new(stream).lines();
-        while let Some(line) = lines.next_line().await.map_err(gone)? {
+        let mut taken = false;
+        loop {
+            let line = match lines.next_line().await {
+                Ok(Some(line)) => line,
+                Ok(None) | Err(_) if !taken => return Err(CallError::NotTaken),
+                Ok(None) | Err(_) => return Err(CallError::Failed(gone())),
+            };
             match serde_json::from_str(&line) {
+                Ok(Event::Taken) => taken = true,
                 Ok(Event::Done { answer }) => return Ok(answer),
-                Ok(Event::Failed { failure }) => return Err(failure),
+                Ok(Event::Failed { failure }) => return Err(CallError::Failed(failure)),
                 Ok(event) => tell(event),
-                Err(error) => return Err(Failure::diverged(format!("not an event: {error}"))),
+                Err(error) => return Err(CallError::Failed(Failure::diverged(format!("not an event: {error}")))),
             }
         }
-        Err(gone(std::io::ErrorKind::UnexpectedEof.into()))
     }
+}
+
+fn gone() -> Failure {
+    Failure::transient("the muster that holds the vault went away in the middle of the work")
+        .help("`muster runs` shows where a run stands, `muster resume` goes on with it")
 }

@@ -100,3 +100,30 @@ async fn a_holder_that_is_done_first_ends_after_the_work_of_others() {
     let failure = cycle.await.unwrap().unwrap_err();
     assert!(failure.message.contains("site `hq` does not answer"), "its own end, not ours: {failure}");
 }
+
+#[tokio::test]
+async fn a_request_that_comes_too_late_finds_the_next_holder() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = format!("file://{}/vault", folder.path().display());
+    let key_file = folder.path().join("key");
+    let key = KeySource::generate_file(&key_file, &SystemRandom).unwrap();
+    Vault::init(&vault, &key, &SystemRandom).await.unwrap();
+    let options = OpenOptions { vault, key_file, sites: Default::default(), purpose: "test".into(), steal: false };
+    let first = Access::for_writing(options.clone()).await.unwrap();
+    let second = loop {
+        // The socket is there a moment after the vault is held.
+        let access = Access::for_reading(options.clone()).await.unwrap();
+        if access.is_remote() {
+            access.close().await;
+            break Access::for_writing(options.clone()).await.unwrap();
+        }
+        access.close().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(second.is_remote());
+    first.close().await;
+    // It has greeted a holder that is gone now; what it asks for is done all the same, by itself.
+    let status = second.call(&Request::Status, silent()).await.unwrap();
+    assert!(status["holder"].is_string(), "{status}");
+    second.close().await;
+}
