@@ -102,7 +102,9 @@ pub(crate) fn text(text: impl Into<String>) -> StepOutput {
 /// Puts the site in front of what it said, and says what to do when it did not answer.
 pub(crate) fn at<T>(site: &SiteName, result: Result<T>) -> Result<T> {
     result.map_err(|failure| {
-        let failure = failure.during(format!("site `{site}`"));
+        let place = format!("site `{site}`");
+        // What cannot be reached says so with its name; once is enough.
+        let failure = if failure.message.starts_with(&place) { failure } else { failure.during(place) };
         if failure.class == FailureClass::Transient && failure.help.is_none() {
             return failure.help(format!("see whether the site agent of `{site}` runs and can be reached from here"));
         }
