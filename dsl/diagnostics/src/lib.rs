@@ -3,13 +3,15 @@
 //! Text in, words out: no I/O, no colour decisions (the renderer takes a flag).
 
 pub mod diagnostic;
+pub mod fixes;
 pub mod nearest;
 pub mod pages;
 pub mod render;
+pub mod sarif;
 pub mod source;
 
 pub use diagnostic::{Applicability, Code, Diagnostic, Fix, Label, Severity};
-pub use nearest::nearest;
+pub use nearest::{nearest, only_nearest};
 pub use pages::{explain, parse_code};
-pub use render::{Located, RenderOptions, located, render};
+pub use render::{CHECK_FORMAT, CheckReport, Located, LocatedFix, RenderOptions, located, render};
 pub use source::{FileId, SourceMap, Span};

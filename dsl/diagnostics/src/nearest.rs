@@ -3,13 +3,23 @@
 /// The candidate that `word` most likely stands for. At most two edits; one in words of up to four letters, none in shorter
 /// than two, so that `db` is never offered for `web`.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    ranked(word, candidates).map(|(near, _)| near)
+}
+
+/// [`nearest`], when no other candidate is as near: a word out of a closed list may then be put in without looking.
+pub fn only_nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    ranked(word, candidates).filter(|(_, alone)| *alone).map(|(near, _)| near)
+}
+
+/// The nearest, and whether it is the only one at its distance.
+fn ranked<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<(&'c str, bool)> {
     let allowed = match word.chars().count() {
         0 | 1 => 0,
         2..=4 => 1,
         _ => 2,
     };
     let is_transposed = |candidate: &str| strsim::osa_distance(word, candidate) == 1;
-    candidates
+    let mut found: Vec<(usize, &str)> = candidates
         .into_iter()
         .filter(|candidate| *candidate != word)
         .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
@@ -18,13 +28,16 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
                 && *distance > 0
                 && (*distance * 2 <= candidate.chars().count() || is_transposed(candidate))
         })
-        .min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(b.1)))
-        .map(|(_, candidate)| candidate)
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    let (distance, near) = found.first().copied()?;
+    Some((near, found.get(1).is_none_or(|(other, _)| *other > distance)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::{nearest, only_nearest};
 
     #[test]
     fn offers_what_was_meant_and_nothing_far() {
@@ -34,5 +47,12 @@ mod tests {
         assert_eq!(nearest("web", ["db", "app"]), None);
         assert_eq!(nearest("zzzz", ["start", "stop"]), None);
         assert_eq!(nearest("start", ["start"]), None, "a word is no correction of itself");
+    }
+
+    #[test]
+    fn two_words_as_near_are_a_guess() {
+        assert_eq!(nearest("sql-03", ["sql-01", "sql-02"]), Some("sql-01"));
+        assert_eq!(only_nearest("sql-03", ["sql-01", "sql-02"]), None);
+        assert_eq!(only_nearest("strat", ["start", "start", "state"]), Some("start"), "listed twice is one word");
     }
 }

@@ -1,7 +1,7 @@
 //! Diagnostics as people read them (source, spans, reasons) and as tools read them (JSON).
 
-use crate::diagnostic::{Applicability, Diagnostic, Label, Severity};
-use crate::source::{FileId, SourceMap};
+use crate::diagnostic::{Applicability, Diagnostic, Fix, Label, Severity};
+use crate::source::{FileId, SourceMap, Span};
 use annotate_snippets::renderer::DEFAULT_TERM_WIDTH;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Patch, Renderer, Snippet};
 use serde::Serialize;
@@ -141,14 +141,47 @@ pub struct LocatedFix {
     pub applicability: Applicability,
 }
 
+/// The format of [`CheckReport`]. A field may be added under this name; none is taken away or changes its meaning.
+pub const CHECK_FORMAT: &str = "muster.check/1";
+
+/// What `muster check --json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// [`CHECK_FORMAT`].
+    pub format: &'static str,
+    /// Names of the plans that were found, sorted.
+    pub plans: Vec<String>,
+    /// How many `.plan` files were read.
+    pub files: usize,
+    /// How many of the diagnostics are errors.
+    pub errors: usize,
+    /// How many are warnings.
+    pub warnings: usize,
+    /// In the order of the files and of their lines.
+    pub diagnostics: Vec<Located>,
+    /// What `--fix` changed before this check, in the order in which it was done.
+    pub fixed: Vec<LocatedFix>,
+}
+
+impl CheckReport {
+    /// The report of one check; what was fixed before is added by who did it.
+    pub fn new(plans: Vec<String>, files: usize, diagnostics: &[Diagnostic], sources: &SourceMap) -> Self {
+        let count = |severity| diagnostics.iter().filter(|found| found.severity == severity).count();
+        Self {
+            format: CHECK_FORMAT,
+            plans,
+            files,
+            errors: count(Severity::Error),
+            warnings: count(Severity::Warning),
+            diagnostics: located(diagnostics, sources),
+            fixed: Vec::new(),
+        }
+    }
+}
+
 /// The JSON form of diagnostics: serialise what this returns.
 pub fn located(diagnostics: &[Diagnostic], sources: &SourceMap) -> Vec<Located> {
-    let location = |span: crate::Span| {
-        let (line, column) = sources.position(span.file, span.start);
-        let (end_line, end_column) = sources.position(span.file, span.end);
-        let file = sources.get(span.file).map_or_else(String::new, |file| file.path.clone());
-        Location { file, line, column, end_line, end_column }
-    };
+    let location = |span| location(span, sources);
     let label = |label: &Label| LocatedLabel { location: location(label.span), text: label.text.clone() };
     let located = diagnostics.iter().map(|diagnostic| Located {
         code: diagnostic.code.to_string(),
@@ -158,11 +191,25 @@ pub fn located(diagnostics: &[Diagnostic], sources: &SourceMap) -> Vec<Located> 
         related: diagnostic.related.iter().map(label).collect(),
         notes: diagnostic.notes.clone(),
         help: diagnostic.help.clone(),
-        fix: diagnostic.fix.as_ref().map(|fix| LocatedFix {
-            location: location(fix.span),
-            replacement: fix.replacement.clone(),
-            applicability: fix.applicability,
-        }),
+        fix: diagnostic.fix.as_ref().map(|fix| LocatedFix::new(fix, sources)),
     });
     located.collect()
+}
+
+fn location(span: Span, sources: &SourceMap) -> Location {
+    let (line, column) = sources.position(span.file, span.start);
+    let (end_line, end_column) = sources.position(span.file, span.end);
+    let file = sources.get(span.file).map_or_else(String::new, |file| file.path.clone());
+    Location { file, line, column, end_line, end_column }
+}
+
+impl LocatedFix {
+    /// The fix with a place that people can find.
+    pub fn new(fix: &Fix, sources: &SourceMap) -> Self {
+        Self {
+            location: location(fix.span, sources),
+            replacement: fix.replacement.clone(),
+            applicability: fix.applicability,
+        }
+    }
 }
