@@ -14,4 +14,4 @@ pub use diagnostic::{Applicability, Code, Diagnostic, Fix, Label, Severity};
 pub use nearest::{nearest, only_nearest};
 pub use pages::{explain, parse_code};
 pub use render::{CHECK_FORMAT, CheckReport, Located, LocatedFix, RenderOptions, located, render};
-pub use source::{FileId, SourceMap, Span};
+pub use source::{FileId, SourceFile, SourceMap, Span};

@@ -77,7 +77,18 @@ pub struct RunOptions {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check all plans: every mistake, with its place and its fix. Compiles every operation in both directions.
-    Check,
+    ///
+    /// Exits with 0 when the plans have no errors (warnings are allowed), with 3 when they have. With `--json` the report
+    /// has the format `muster.check/1`.
+    Check {
+        /// First correct what is certain: misspelt words of the language, unused imports. Prints each change; a file in
+        /// which two fixes meet is left as it is. Names of your own are never guessed.
+        #[arg(long)]
+        fix: bool,
+        /// Print SARIF 2.1.0 on stdout, for code hosts to show inline; paths are relative to where this runs.
+        #[arg(long, conflicts_with = "json")]
+        sarif: bool,
+    },
     /// Bring `.plan` files into the one canonical layout.
     Fmt {
         /// Files; all of the folder when none is given.

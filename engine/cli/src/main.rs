@@ -13,7 +13,7 @@ mod output;
 
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
-use commands::{agent, laboratory, machines, operate, people, plans, replicate, show, vault};
+use commands::{agent, check, laboratory, machines, operate, people, plans, replicate, show, vault};
 use exit::Exit;
 use muster_ports::Result;
 use muster_runsheet::Kind;
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<Exit> {
     let common = &arguments.common;
     match arguments.command {
-        Command::Check => plans::check(common),
+        Command::Check { fix, sarif } => check::check(common, check::CheckOptions { fix, sarif }),
         Command::Fmt { files, check } => plans::fmt(common, &files, check),
         Command::Explain { code } => plans::explain(&code),
         Command::Inventory(InventoryCommand::Pull) => vault::pull_inventory(common).await,

@@ -1,6 +1,7 @@
 //! One file per family of commands. Each returns the exit code or a failure, which `main` prints.
 
 pub mod agent;
+pub mod check;
 pub mod laboratory;
 pub mod machines;
 pub mod open;

@@ -1,10 +1,10 @@
-//! `check`, `fmt`, `explain`: text only, no site and no vault is touched.
+//! `fmt`, `explain`, and how a command that needs the plans reads them: text only, no site and no vault is touched.
 
 use crate::arguments::Common;
 use crate::exit::Exit;
 use crate::output;
 use muster_control::{Project, plan_files, write_whole};
-use muster_diagnostics::{Diagnostic, RenderOptions, Severity, SourceMap, explain as page, located, render};
+use muster_diagnostics::{Diagnostic, RenderOptions, SourceMap, explain as page, render};
 use muster_ports::{Failure, Result};
 use std::path::PathBuf;
 
@@ -28,32 +28,6 @@ pub fn print(common: &Common, diagnostics: &[Diagnostic], sources: &SourceMap) {
     if !text.is_empty() {
         output::say(text.trim_end());
     }
-}
-
-pub fn check(common: &Common) -> Result<Exit> {
-    let project = Project::load(&common.plans)?;
-    let checked = &project.checked;
-    if common.json {
-        output::json(&located(&checked.diagnostics, &checked.sources));
-    } else {
-        print(common, &checked.diagnostics, &checked.sources);
-        let count = |severity| checked.diagnostics.iter().filter(|found| found.severity == severity).count();
-        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        let plans = checked.plan_names().len();
-        output::say(format!(
-            "{plans} plan{}, {} file{}: {errors} error{}, {warnings} warning{}",
-            plural(plans),
-            project.files.len(),
-            plural(project.files.len()),
-            plural(errors),
-            plural(warnings),
-        ));
-    }
-    Ok(if project.has_errors() { Exit::PlansHaveErrors } else { Exit::Done })
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
 }
 
 pub fn fmt(common: &Common, files: &[PathBuf], check_only: bool) -> Result<Exit> {

@@ -112,7 +112,7 @@ fn wrong_usage_ends_with_two_and_wrong_plans_with_three() {
     shop.type_in(&["vault", "init"]).ends(0);
     shop.type_in(&["drill", "shop"]).ends(3).says(&["error[E0301]"]);
     let found = shop.type_in(&["check", "--json"]).ends(3).data();
-    assert_eq!(found[0]["code"], "E0301", "{found}");
+    assert_eq!(found["diagnostics"][0]["code"], "E0301", "{found}");
     let empty = tempfile::tempdir().unwrap();
     let mut command = shop.command(&["status"]);
     command.env("MUSTER_PLANS", empty.path());

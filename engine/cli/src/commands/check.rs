@@ -1,0 +1,106 @@
+//! `muster check`: what is wrong with the plans, for people, for programs and for code hosts; with `--fix`, what is
+//! certain is corrected first.
+//!
+//! Text only: no site and no vault is touched. Files are changed as wholes, and only when every fix of one fits.
+
+use crate::arguments::Common;
+use crate::commands::plans::print;
+use crate::exit::Exit;
+use crate::output;
+use muster_control::{Project, write_whole};
+use muster_diagnostics::{CheckReport, Fix, LocatedFix, SourceFile, SourceMap, fixes, sarif};
+use muster_ports::{Failure, Result};
+
+/// Rounds of fixing: a fix may bring to light what another one can mend. Real texts need two; a chain longer than this
+/// is a loop.
+const ROUNDS_MAX: usize = 8;
+
+/// How the outcome is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckOptions {
+    /// Correct what is certain before.
+    pub fix: bool,
+    /// SARIF 2.1.0 on stdout.
+    pub sarif: bool,
+}
+
+pub fn check(common: &Common, options: CheckOptions) -> Result<Exit> {
+    let mut project = Project::load(&common.plans)?;
+    let mut fixed = Vec::new();
+    if options.fix {
+        for _ in 0..ROUNDS_MAX {
+            let round = fix_once(&project)?;
+            if round.is_empty() {
+                break;
+            }
+            fixed.extend(round);
+            project = Project::load(&common.plans)?;
+        }
+    }
+    let checked = &project.checked;
+    let plans = checked.plan_names().iter().map(ToString::to_string).collect();
+    let mut report = CheckReport::new(plans, project.files.len(), &checked.diagnostics, &checked.sources);
+    report.fixed = fixed;
+    if options.sarif {
+        let folder = common.plans.to_string_lossy().replace('\\', "/");
+        let folder = if common.plans.is_absolute() { String::new() } else { folder };
+        output::json(&sarif::sarif(&checked.diagnostics, &checked.sources, &folder, env!("CARGO_PKG_VERSION")));
+    } else if common.json {
+        output::json(&report);
+    } else {
+        print(common, &checked.diagnostics, &checked.sources);
+        let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        output::say(format!(
+            "{}, {}: {}, {}",
+            count(report.plans.len(), "plan"),
+            count(report.files, "file"),
+            count(report.errors, "error"),
+            count(report.warnings, "warning"),
+        ));
+    }
+    Ok(if project.has_errors() { Exit::PlansHaveErrors } else { Exit::Done })
+}
+
+/// Applies the certain fixes of every file, and says each. A file whose fixes meet, or that is not what was read, stays
+/// as it is.
+fn fix_once(project: &Project) -> Result<Vec<LocatedFix>> {
+    let sources = &project.checked.sources;
+    let mut done = Vec::new();
+    for (id, fixes) in fixes::certain(&project.checked.diagnostics) {
+        let Some(file) = sources.get(id) else { continue };
+        let path = project.folder.join(&file.path);
+        // The standard library has no file here; a text that was not UTF-8 is not the file's text.
+        if std::fs::read(&path).ok().as_deref() != Some(file.text.as_bytes()) {
+            continue;
+        }
+        match fixes::apply(&file.text, &fixes) {
+            Ok(text) if *text != *file.text => {
+                write_whole(&path, text.as_bytes())
+                    .map_err(|failure| Failure { help: Some("nothing in this file was changed".into()), ..failure })?;
+                for fix in &fixes {
+                    output::say(line(fix, file, sources));
+                    done.push(LocatedFix::new(fix, sources));
+                }
+            }
+            Ok(_) => {}
+            Err(overlap) => {
+                let (line, _) = sources.position(id, overlap.second.span.start);
+                output::say(format!("{}:{line}: two fixes of one place; this file is left as it is", file.path));
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// ``fixed shop.plan:12: `strat` -> `start` ``.
+fn line(fix: &Fix, file: &SourceFile, sources: &SourceMap) -> String {
+    let (line, _) = sources.position(fix.span.file, fix.span.start);
+    let was = file.text.get(fix.span.start as usize..fix.span.end as usize).unwrap_or("").trim();
+    let now = fix.replacement.trim();
+    let what = match (was.is_empty(), now.is_empty()) {
+        (true, _) => format!("added `{now}`"),
+        (_, true) => format!("removed `{was}`"),
+        _ => format!("`{was}` -> `{now}`"),
+    };
+    format!("fixed {}:{line}: {what}", file.path)
+}
