@@ -1,23 +1,37 @@
-//! The vocabulary that ships inside the binary: modules written in the language itself, and the table of timings.
+//! The vocabulary that ships inside the binary: modules written in the language itself with the scripts of their hooks,
+//! and the table of timings.
 //!
 //! Data, no behaviour: the compiler reads these texts as it reads a user's. They are versioned with the edition.
 
-/// Built-in probes: their signatures and docs, as a `.plan` module. Always in scope.
-pub const PROBE_PLAN: &str = include_str!("../probe.plan");
+/// Every module: its path, its text, and its scripts when it has hooks.
+macro_rules! library {
+    (modules: [$($module:literal),*], scripts: [$($script:literal),*] $(,)?) => {
+        /// Modules of the standard library, for suggestions and completion.
+        pub const MODULES: &[&str] = &[$(concat!("std/", $module)),*];
+        const TEXTS: &[(&str, &str)] =
+            &[$((concat!("std/", $module), include_str!(concat!("../", $module, ".plan")))),*];
+        const SCRIPTS: &[(&str, &str)] =
+            &[$((concat!("std/", $script, ".rhai"), include_str!(concat!("../", $script, ".rhai")))),*];
+    };
+}
+
+library! {
+    modules: ["probe"],
+    scripts: [],
+}
 
 /// The table of default limits and assumed durations, as text.
 pub const TIMINGS: &str = include_str!("../timings");
 
-/// The text of a module of the standard library: `std/probe`.
-pub fn module(path: &str) -> Option<&'static str> {
-    match path {
-        "std/probe" => Some(PROBE_PLAN),
-        _ => None,
-    }
+/// The scripts of the hooks of a module, as its `.plan` names them: `std/postgres.rhai`.
+pub fn script(path: &str) -> Option<&'static str> {
+    SCRIPTS.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
 }
 
-/// Modules of the standard library, for suggestions and completion.
-pub const MODULES: [&str; 1] = ["std/probe"];
+/// The text of a module of the standard library: `std/probe`.
+pub fn module(path: &str) -> Option<&'static str> {
+    TEXTS.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
+}
 
 /// One line of [`TIMINGS`]. Durations are in the language's own spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

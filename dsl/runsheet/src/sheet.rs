@@ -28,6 +28,18 @@ pub struct Runsheet {
     /// How long a drill may stand.
     pub keep: Option<Duration>,
     pub vault: String,
+    /// Who carries data from the source to the target.
+    #[serde(default)]
+    pub carriers: Carriers,
+    /// Name servers: the one asked at the source, and the one that is to be asked at the target.
+    #[serde(default)]
+    pub resolvers: Vec<(std::net::IpAddr, std::net::IpAddr)>,
+    /// Networks of the target, made for tests, that a drill's machines are plugged into beside its bubble.
+    #[serde(default)]
+    pub test_networks: Vec<NetworkName>,
+    /// The teams that steps ask, and the owner.
+    #[serde(default)]
+    pub teams: BTreeMap<String, TeamSheet>,
     pub inventory: Hash,
     pub sites: BTreeMap<SiteName, SiteSheet>,
     pub groups: BTreeMap<GroupName, GroupSheet>,
@@ -353,19 +365,47 @@ pub enum Need {
     Disk,
     /// Sockets inside the landing network.
     Bubble,
-    /// One origin of the outside world.
+    /// One origin of the outside world. Here and below `{name}` stands for the argument of that name.
     Http {
         origin: String,
     },
+    /// Questions and dynamic updates to one name server, `host` or `host:port`.
+    Dns {
+        server: String,
+    },
+    /// Messages through one mail server, `host` or `host:port`.
+    Mail {
+        server: String,
+    },
+    /// A secret of the plans, by its name there and by its key in the keyring.
     Secret {
         name: String,
+        key: String,
     },
 }
 
 impl Need {
-    /// Whether it can reach beyond a drill's bubble.
+    /// Whether it can reach beyond a drill's bubble. A secret alone reaches nothing: every door has a need of its own.
     pub fn is_outside(&self) -> bool {
-        matches!(self, Self::Http { .. } | Self::Secret { .. })
+        matches!(self, Self::Http { .. } | Self::Dns { .. } | Self::Mail { .. })
+    }
+
+    /// The need of one step: with the arguments of that step in place of `{name}`.
+    pub fn filled(&self, arguments: &BTreeMap<String, Value>) -> Self {
+        let fill = |text: &String| {
+            arguments.iter().fold(text.clone(), |text, (name, value)| match value {
+                Value::Text(value) => text.replace(&format!("{{{name}}}"), value),
+                Value::Ip(value) => text.replace(&format!("{{{name}}}"), &value.to_string()),
+                Value::Port(value) => text.replace(&format!("{{{name}}}"), &value.to_string()),
+                _ => text,
+            })
+        };
+        match self {
+            Self::Http { origin } => Self::Http { origin: fill(origin) },
+            Self::Dns { server } => Self::Dns { server: fill(server) },
+            Self::Mail { server } => Self::Mail { server: fill(server) },
+            other => other.clone(),
+        }
     }
 }
 

@@ -21,5 +21,10 @@ pub enum Value {
     Group(GroupName),
     Site(SiteName),
     Network(NetworkName),
+    /// A secret, by its name in the plans and its key in the keyring. Never the secret itself.
+    Secret {
+        name: String,
+        key: String,
+    },
     List(Vec<Value>),
 }

@@ -2,9 +2,9 @@
 
 use crate::call::HostCall;
 use crate::cancel::{Cancel, CancelOnDrop};
-use crate::http::{HttpRequest, cut_text, resolve};
 use crate::limits::*;
 use crate::script::{Ask, Ended, Line, Stop, play};
+use crate::secret::{Hidden, SecretRef};
 use crate::tape::{ATTEMPT_ENDED, Tape};
 use crate::value::{HookMachine, Names, canonical};
 use crate::world::World;
@@ -12,9 +12,9 @@ use muster_journal::{CallJournal, CallRecord};
 use muster_ports::*;
 use muster_runsheet::{GroupName, HookSheet, Need, Value};
 use rhai::{Dynamic, Map};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -62,8 +62,8 @@ pub struct HookEnd {
 /// Runs hooks, each on its own thread.
 #[derive(Clone, Debug)]
 pub struct HookHost {
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
 }
 
 impl HookHost {
@@ -78,6 +78,8 @@ impl HookHost {
         let mut session = Session {
             host: self,
             order: &order,
+            needs: order.sheet.needs.iter().map(|need| need.filled(order.arguments)).collect(),
+            opened: Mutex::default(),
             tape,
             position: 0,
             journal_bytes: 0,
@@ -89,7 +91,7 @@ impl HookHost {
         let _stop_script = CancelOnDrop(script_cancel.clone());
         let (asks, mut asked) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
-        let line = Line { asks: Some(asks), cancel: script_cancel.clone() };
+        let line = Line { asks: Some(asks), cancel: script_cancel.clone(), secrets: secrets_of(&order) };
         let (sheet, run) = (order.sheet.clone(), run_map(&order.facts));
         std::thread::Builder::new()
             .name(format!("hook {}", sheet.name))
@@ -123,6 +125,17 @@ fn arguments(order: &HookOrder<'_>) -> Result<Vec<Dynamic>> {
         .collect()
 }
 
+/// The secrets that the contract names; a script finds them with `secret("name")`.
+fn secrets_of(order: &HookOrder<'_>) -> Vec<SecretRef> {
+    let needs = order.sheet.needs.iter();
+    needs
+        .filter_map(|need| match need {
+            Need::Secret { name, key } => Some(SecretRef { name: name.clone(), key: key.clone() }),
+            _ => None,
+        })
+        .collect()
+}
+
 fn run_map(facts: &RunFacts) -> Map {
     let text = |text: &dyn std::fmt::Display| Dynamic::from(text.to_string());
     let mut map = Map::new();
@@ -138,9 +151,13 @@ fn run_map(facts: &RunFacts) -> Map {
     map
 }
 
-struct Session<'a> {
-    host: &'a HookHost,
-    order: &'a HookOrder<'a>,
+pub(crate) struct Session<'a> {
+    pub(crate) host: &'a HookHost,
+    pub(crate) order: &'a HookOrder<'a>,
+    /// The contract's needs with the arguments of this step.
+    pub(crate) needs: Vec<Need>,
+    /// Secrets opened so far, to be blotted out of what comes back.
+    pub(crate) opened: Mutex<Vec<Hidden>>,
     tape: Tape,
     /// Calls of this attempt so far.
     position: u32,
@@ -150,7 +167,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn name(&self) -> &muster_runsheet::HookName {
+    pub(crate) fn name(&self) -> &muster_runsheet::HookName {
         &self.order.sheet.name
     }
 
@@ -201,7 +218,7 @@ impl Session<'_> {
                     .help("call `checkpoint` before the effect, in this hook or in the one it takes back")
             });
         }
-        call.permitted(self.order.sheet)?;
+        call.permitted(self.order.sheet, self.order.facts.is_drill)?;
         if self.position >= HOST_CALLS_MAX {
             return Err(self.over(&format!("{HOST_CALLS_MAX} host calls")));
         }
@@ -221,7 +238,7 @@ impl Session<'_> {
         let result = tokio::select! {
             biased;
             failure = self.interrupted() => Err(failure.during(call.operation())),
-            result = self.perform(&call, position, &hash) => result,
+            result = self.perform(&call, position, &hash) => self.without_secrets(result),
         }?;
         self.journal_bytes += canonical(&result).len();
         if self.journal_bytes > JOURNAL_BYTES_MAX {
@@ -303,143 +320,7 @@ impl Session<'_> {
         Err(failure)
     }
 
-    fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         self.order.deadline.since(self.host.clock.now())
     }
-
-    async fn perform(&self, call: &HostCall, position: u32, hash: &str) -> Result<Json> {
-        match call {
-            HostCall::Log { warn, text } => {
-                let level = if *warn { "warning from" } else { "from" };
-                self.order.calls.note(&format!("{level} hook {}: {text}", self.name())).await?;
-                Ok(Json::Null)
-            }
-            HostCall::Checkpoint { key, value } => Ok(json!({ "key": key, "value": value })),
-            HostCall::Saved { .. } => Ok(Json::Null),
-            HostCall::Http { method, path, body } => self.http(method, path, body.as_ref(), position, hash).await,
-            HostCall::Exec { machine, program, arguments, stdin, within } => {
-                let command = self.command(program, arguments.clone(), stdin.clone(), *within);
-                let output = self.order.world.exec(machine, &command).await?;
-                let (out, err) = (cut_text(output.out.as_bytes()), cut_text(output.err.as_bytes()));
-                Ok(json!({ "code": output.code, "out": out, "err": err }))
-            }
-            HostCall::Put { machine, path, text } => {
-                let script = ["-c", "cat > \"$1\"", "put", path].map(str::to_owned).to_vec();
-                let command = self.command("/bin/sh", script, Some(text.clone()), None);
-                self.file(machine, path, &command).await.map(|_| Json::Null)
-            }
-            HostCall::Get { machine, path } => {
-                let command = self.command("/bin/cat", vec!["--".to_owned(), path.clone()], None, None);
-                self.file(machine, path, &command).await.map(|text| cut_text(text.as_bytes()).into())
-            }
-            HostCall::Tcp { ip, port } => self.tcp(ip, *port).await,
-            HostCall::NetHttp { url } => self.net_http(url).await,
-            HostCall::Now => Ok(self.host.clock.now().as_millis().into()),
-            HostCall::Random { below } => {
-                Ok((self.host.random.next_u64() % u64::try_from(*below).unwrap_or(1).max(1)).into())
-            }
-            HostCall::SleepDue { millis } => {
-                Ok(self.host.clock.now().plus(Duration::from_millis(*millis)).as_millis().into())
-            }
-            HostCall::SleepUntil { due } => {
-                self.host.clock.sleep_until(Timestamp(*due)).await;
-                Ok(Json::Null)
-            }
-        }
-    }
-
-    fn command(
-        &self,
-        program: &str,
-        arguments: Vec<String>,
-        stdin: Option<String>,
-        within: Option<Duration>,
-    ) -> GuestCommand {
-        let within = within.map_or(self.left(), |within| within.min(self.left()));
-        GuestCommand { program: program.to_owned(), arguments, stdin, within }
-    }
-
-    async fn file(&self, machine: &HookMachine, path: &str, command: &GuestCommand) -> Result<String> {
-        let output = self.order.world.exec(machine, command).await?;
-        match output.code {
-            0 => Ok(output.out),
-            code => Err(Failure::permanent(format!(
-                "file `{path}` in machine `{}`: exit code {code}: {}",
-                machine.name,
-                output.err.trim()
-            ))),
-        }
-    }
-
-    async fn http(
-        &self,
-        method: &'static str,
-        path: &str,
-        body: Option<&Json>,
-        position: u32,
-        hash: &str,
-    ) -> Result<Json> {
-        let origins: Vec<&str> = self
-            .order
-            .sheet
-            .needs
-            .iter()
-            .filter_map(|need| match need {
-                Need::Http { origin } => Some(origin.as_str()),
-                _ => None,
-            })
-            .collect();
-        let (url, origin) =
-            resolve(path, &origins).map_err(|failure| failure.during(format!("hook `{}`", self.name())))?;
-        let (body, content_type) = match body {
-            None => (None, None),
-            Some(Json::String(text)) => (Some(text.clone()), Some("text/plain; charset=utf-8")),
-            Some(json) => (Some(json.to_string()), Some("application/json")),
-        };
-        // The hash belongs to it: an attempt that asks the world afresh may write something else at the same place.
-        let part = if self.order.undo { "undo-" } else { "" };
-        let key = format!("{}-{part}{position}-{}", self.order.facts.key, hash.get(..8).unwrap_or(hash));
-        let idempotency_key = (method != "GET").then_some(key);
-        let within = HTTP_CALL_MAX.min(self.left());
-        let request = HttpRequest { method, url, origin, body, content_type, idempotency_key, within };
-        let reply = self.order.world.http(&request).await?;
-        Ok(json!({ "status": reply.status, "headers": reply.headers, "body": reply.body, "cut": reply.cut }))
-    }
-
-    /// `true` when the port accepts. That nothing answers is an answer; that the site cannot be asked is none, but
-    /// cannot be told apart here and reads as `false`.
-    async fn tcp(&self, ip: &str, port: i64) -> Result<Json> {
-        let ip = ip.parse().map_err(|_| Failure::permanent(format!("`{ip}` is not an address")))?;
-        let port = port_of(port)?;
-        let probe = Probe::Tcp { ip, port, within: PROBE_MAX.min(self.left()) };
-        match self.order.world.probe(&probe).await {
-            Ok(_) => Ok(true.into()),
-            Err(failure) if failure.class == FailureClass::Permanent => Err(failure),
-            Err(_) => Ok(false.into()),
-        }
-    }
-
-    async fn net_http(&self, url: &str) -> Result<Json> {
-        let wrong = || Failure::permanent(format!("`{url}` is not an address such as `http://10.0.0.5:8080/ready`"));
-        let uri: ureq::http::Uri = url.parse().map_err(|_| wrong())?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong().help("inside the landing network `net.http` speaks plain HTTP to an IP address"));
-        }
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let ip = host.parse().map_err(|_| wrong().help("names are not resolved in the landing network: use `m.ip`"))?;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let probe = Probe::Http { ip, port: uri.port_u16().unwrap_or(80), path, within: PROBE_MAX.min(self.left()) };
-        match self.order.world.probe(&probe).await {
-            Ok(answer) => Ok(json!({ "status": answer.status, "body": answer.body, "error": "" })),
-            Err(failure) if failure.class == FailureClass::Permanent => Err(failure),
-            Err(failure) => Ok(json!({ "status": 0, "body": "", "error": failure.message })),
-        }
-    }
-}
-
-fn port_of(port: i64) -> Result<u16> {
-    u16::try_from(port)
-        .ok()
-        .filter(|port| *port > 0)
-        .ok_or_else(|| Failure::permanent(format!("{port} is not a port: 1 to 65535")))
 }

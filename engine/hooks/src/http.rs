@@ -1,6 +1,7 @@
 //! HTTP for hooks: one exchange, one origin, TLS verified, everything bounded.
 
 use crate::limits::*;
+use crate::secret::Hidden;
 use muster_ports::{Failure, FailureClass, Result};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -9,14 +10,16 @@ use ureq::http::Uri;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRequest {
-    /// `GET`, `PUT`, `POST`, `DELETE`.
+    /// `GET`, `PUT`, `POST`, `PATCH`, `DELETE`.
     pub method: &'static str,
-    /// Absolute, below `origin`.
+    /// Absolute, below `origin`. Parts of it may be secret.
     pub url: String,
     /// `https://dns.example.com`
     pub origin: String,
     pub body: Option<String>,
     pub content_type: Option<&'static str>,
+    /// What the script adds, credentials among them.
+    pub headers: Vec<(String, Hidden)>,
     /// On writes: the same for every repetition of the same call.
     pub idempotency_key: Option<String>,
     pub within: Duration,
@@ -131,8 +134,12 @@ fn once(agent: &ureq::Agent, request: &HttpRequest, url: &str) -> Result<HttpRep
     if let Some(key) = &request.idempotency_key {
         builder = builder.header("Idempotency-Key", key);
     }
-    if let Some(kind) = request.content_type {
+    let own = |name: &str| request.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    if let Some(kind) = request.content_type.filter(|_| !own("content-type")) {
         builder = builder.header("Content-Type", kind);
+    }
+    for (name, value) in &request.headers {
+        builder = builder.header(name, value.reveal());
     }
     let mut response = match &request.body {
         Some(body) => {

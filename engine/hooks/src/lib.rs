@@ -16,17 +16,23 @@
 //! the world afresh, but checkpoints of the earlier attempt keep their first value, since `undo` needs the world as it
 //! was before anything was touched.
 //!
-//! Architecture invariant: nothing in here reads time or randomness by itself, opens files, or knows a secret. What a
-//! hook may touch is what its contract says it needs; everything else is a permanent failure that names the need.
+//! Architecture invariant: nothing in here reads time or randomness by itself, and the only files it opens are those of
+//! the keyring. What a hook may touch is what its contract says it needs; everything else is a permanent failure that
+//! names the need. A secret is opened for one call, and never reaches a script, the journal, a log or an error.
 
 mod call;
 mod cancel;
 pub mod check;
+mod dns;
+mod doors;
 mod host;
 mod http;
 pub mod limits;
+mod mail;
+mod perform;
 mod sandbox;
 mod script;
+mod secret;
 mod tape;
 mod value;
 mod world;
@@ -35,5 +41,7 @@ pub use cancel::Cancel;
 pub use check::{HookProblem, check};
 pub use host::{HookEnd, HookHost, HookOrder, RunFacts};
 pub use http::{HttpReply, HttpRequest};
+pub use mail::{MailOrder, MailTls};
+pub use secret::{Hidden, SecretRef, read_keyring};
 pub use value::HookMachine;
 pub use world::World;

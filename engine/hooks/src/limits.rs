@@ -35,3 +35,15 @@ pub const HTTP_REDIRECTS_MAX: u32 = 5;
 pub const PROBE_MAX: Duration = Duration::from_secs(10);
 /// Stack of the script's thread, bytes: the interpreter recurses once per nested expression.
 pub const STACK_BYTES: usize = 16 << 20;
+/// Bytes of one secret of the keyring: tokens, passwords, a certificate's key.
+pub const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// Time for one exchange with a name server.
+pub const DNS_CALL_MAX: Duration = Duration::from_secs(15);
+/// Bytes of one reply of a name server: what its length field can say.
+pub const DNS_MESSAGE_BYTES_MAX: usize = 65_535;
+/// Time for handing over one mail.
+pub const MAIL_CALL_MAX: Duration = Duration::from_secs(60);
+/// Bytes of one line of a mail server's reply, twice what the protocol allows.
+pub const MAIL_LINE_BYTES_MAX: u64 = 1_024;
+/// Lines of one reply of a mail server.
+pub const MAIL_REPLY_LINES_MAX: usize = 100;

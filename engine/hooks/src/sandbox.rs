@@ -2,6 +2,7 @@
 
 use crate::call::HostCall;
 use crate::check::HookProblem;
+use crate::doors::*;
 use crate::limits::*;
 use crate::script::{Line, Stop};
 use crate::value::*;
@@ -10,21 +11,12 @@ use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicStringPackage,
     LogicPackage, MoreStringPackage, Package,
 };
-use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, INT, ImmutableString, Map, Module, OptimizationLevel, Scope};
+use rhai::{AST, Array, Dynamic, Engine, INT, ImmutableString, Map, Module, OptimizationLevel, Scope};
 use serde_json::Value as Json;
 use std::time::Duration;
 
-type Outcome<T = Dynamic> = Result<T, Box<EvalAltResult>>;
-
 /// Words of the host that a script finds without declaring them.
-const GLOBALS: [&str; 4] = ["run", "http", "net", "log"];
-
-#[derive(Clone, Debug)]
-struct Http(Line);
-#[derive(Clone, Debug)]
-struct Net(Line);
-#[derive(Clone, Debug)]
-struct Log(Line);
+const GLOBALS: [&str; 6] = ["run", "http", "net", "dns", "mail", "log"];
 
 pub(crate) fn engine(line: &Line, run: Map) -> Engine {
     let mut engine = Engine::new_raw();
@@ -40,12 +32,14 @@ pub(crate) fn engine(line: &Line, run: Map) -> Engine {
     restrict(&mut engine, line);
     register_values(&mut engine);
     register_machines(&mut engine, line);
-    register_doors(&mut engine);
+    register_doors(&mut engine, line);
     register_words(&mut engine, line);
     let mut globals = Module::new();
     globals.set_var("run", run);
     globals.set_var("http", Http(line.clone()));
     globals.set_var("net", Net(line.clone()));
+    globals.set_var("dns", Dns(line.clone()));
+    globals.set_var("mail", Mail(line.clone()));
     globals.set_var("log", Log(line.clone()));
     engine.register_global_module(globals.into());
     engine
@@ -121,18 +115,6 @@ fn whole_text(sheet: &HookSheet) -> String {
 
 fn snake(name: &str) -> String {
     name.replace('-', "_")
-}
-
-fn mistake<T>(message: impl Into<String>) -> Outcome<T> {
-    Err(message.into().into())
-}
-
-fn json_of(value: &Dynamic, what: &str) -> Outcome<Json> {
-    to_json(value).or_else(|kind| mistake(format!("{what} cannot hold a {kind}")))
-}
-
-fn text_of(json: &Json) -> String {
-    json.as_str().map_or_else(|| json.to_string(), str::to_owned)
 }
 
 fn register_values(engine: &mut Engine) {
@@ -213,8 +195,9 @@ fn register_machines(engine: &mut Engine, line: &Line) {
         exec(&door, &machine, &command, options)
     });
     let door = line.clone();
-    engine.register_fn("put", move |machine: Machine, path: ImmutableString, text: ImmutableString| -> Outcome<()> {
-        door.ask(HostCall::Put { machine: machine.0, path: path.to_string(), text: text.to_string() }).map(|_| ())
+    engine.register_fn("put", move |machine: Machine, path: ImmutableString, text: Dynamic| -> Outcome<()> {
+        let text = sealed_of(&text, "a file")?;
+        door.ask(HostCall::Put { machine: machine.0, path: path.to_string(), text }).map(|_| ())
     });
     let door = line.clone();
     engine.register_fn("get", move |machine: Machine, path: ImmutableString| -> Outcome {
@@ -234,7 +217,7 @@ fn exec(line: &Line, machine: &Machine, command: &Dynamic, options: Map) -> Outc
     let (mut stdin, mut within) = (None, None);
     for (key, value) in &options {
         match key.as_str() {
-            "stdin" => stdin = Some(text_of(&json_of(value, "`stdin`")?)),
+            "stdin" => stdin = Some(sealed_of(value, "`stdin`")?),
             "within" => within = Some(span_of(value)?),
             other => return mistake(format!("`exec` knows `stdin` and `within`, not `{other}`")),
         }
@@ -250,7 +233,7 @@ fn exec(line: &Line, machine: &Machine, command: &Dynamic, options: Map) -> Outc
 }
 
 /// A duration of the language, or a whole number of seconds.
-fn span_of(value: &Dynamic) -> Outcome<Duration> {
+pub(crate) fn span_of(value: &Dynamic) -> Outcome<Duration> {
     if let Some(span) = value.read_lock::<Span>() {
         return Ok(span.0);
     }
@@ -295,46 +278,6 @@ pub(crate) fn split_words(text: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-fn register_doors(engine: &mut Engine) {
-    engine.register_type_with_name::<Http>("http");
-    engine.register_fn("get", |http: Http, path: ImmutableString| ask_http(&http, "GET", &path, None));
-    engine.register_fn("delete", |http: Http, path: ImmutableString| ask_http(&http, "DELETE", &path, None));
-    engine.register_fn("delete", |http: Http, path: ImmutableString, body: Dynamic| {
-        ask_http(&http, "DELETE", &path, Some(body))
-    });
-    engine.register_fn("put", |http: Http, path: ImmutableString, body: Dynamic| {
-        ask_http(&http, "PUT", &path, Some(body))
-    });
-    engine.register_fn("post", |http: Http, path: ImmutableString, body: Dynamic| {
-        ask_http(&http, "POST", &path, Some(body))
-    });
-
-    engine.register_type_with_name::<Net>("net");
-    engine.register_fn("tcp", |net: Net, ip: Ip, port: INT| ask_tcp(&net, ip.to_string(), port));
-    engine.register_fn("tcp", |net: Net, ip: ImmutableString, port: INT| ask_tcp(&net, ip.to_string(), port));
-    engine.register_fn("http", |net: Net, url: ImmutableString| -> Outcome {
-        net.0.ask(HostCall::NetHttp { url: url.to_string() }).map(|json| from_json(&json))
-    });
-
-    engine.register_type_with_name::<Log>("log");
-    engine.register_fn("info", |log: Log, text: Dynamic| ask_log(&log, false, &text));
-    engine.register_fn("warn", |log: Log, text: Dynamic| ask_log(&log, true, &text));
-}
-
-fn ask_http(http: &Http, method: &'static str, path: &str, body: Option<Dynamic>) -> Outcome {
-    let body = body.map(|body| json_of(&body, "a body")).transpose()?.filter(|body| !body.is_null());
-    http.0.ask(HostCall::Http { method, path: path.to_owned(), body }).map(|json| from_json(&json))
-}
-
-fn ask_tcp(net: &Net, ip: String, port: INT) -> Outcome<bool> {
-    net.0.ask(HostCall::Tcp { ip, port }).map(|json| json.as_bool().unwrap_or(false))
-}
-
-fn ask_log(log: &Log, warn: bool, text: &Dynamic) -> Outcome<()> {
-    let text = text_of(&json_of(text, "a log line")?);
-    log.0.ask(HostCall::Log { warn, text }).map(|_| ())
-}
-
 fn register_words(engine: &mut Engine, line: &Line) {
     let door = line.clone();
     engine.register_fn("checkpoint", move |key: ImmutableString, value: Dynamic| -> Outcome<()> {
@@ -364,11 +307,4 @@ fn register_words(engine: &mut Engine, line: &Line) {
     engine
         .register_fn("retry_later", |text: ImmutableString| -> Outcome { Stop::RetryLater(text.to_string()).raise() });
     engine.register_fn("skip", |text: ImmutableString| -> Outcome { Stop::Skip(text.to_string()).raise() });
-    engine.register_fn("secret", |name: ImmutableString| -> Outcome {
-        let failure = muster_ports::Failure::permanent(format!(
-            "secret `{name}` cannot be opened: this muster does not hand secrets to hooks yet"
-        ))
-        .help("let the machine or the service hold the secret itself, or do this step with `manual`");
-        Stop::Host(failure).raise()
-    });
 }

@@ -4,6 +4,7 @@ use crate::call::HostCall;
 use crate::cancel::Cancel;
 use crate::limits::*;
 use crate::sandbox;
+use crate::secret::SecretRef;
 use crate::value::to_json;
 use muster_ports::Failure;
 use muster_runsheet::HookSheet;
@@ -54,11 +55,13 @@ pub(crate) struct Line {
     /// Missing where a script is only compiled.
     pub(crate) asks: Option<UnboundedSender<Ask>>,
     pub(crate) cancel: Cancel,
+    /// What `secret("name")` finds.
+    pub(crate) secrets: Vec<SecretRef>,
 }
 
 impl Line {
     pub(crate) fn closed() -> Self {
-        Self { asks: None, cancel: Cancel::default() }
+        Self { asks: None, cancel: Cancel::default(), secrets: Vec::new() }
     }
 
     pub(crate) fn ask(&self, call: HostCall) -> Result<Json, Box<EvalAltResult>> {

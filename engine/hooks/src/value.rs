@@ -1,5 +1,6 @@
 //! Values on their way into a script and out of it.
 
+use crate::secret::SecretRef;
 use muster_ports::{Failure, InstanceName, MachineName, Result, SiteName};
 use muster_runsheet::{GroupName, Value};
 use rhai::{Array, Dynamic, ImmutableString, Map};
@@ -109,6 +110,7 @@ impl Names {
             }
             Value::Site(name) => name.to_string().into(),
             Value::Network(name) => name.to_string().into(),
+            Value::Secret { name, key } => Dynamic::from(SecretRef { name: name.clone(), key: key.clone() }),
             Value::List(values) => {
                 let values = values.iter().map(|value| self.dynamic(value)).collect::<Result<Array>>()?;
                 values.into()

@@ -141,6 +141,7 @@ fn value(value: &Value) -> String {
         Value::Group(name) => name.to_string(),
         Value::Site(name) => name.to_string(),
         Value::Network(name) => name.to_string(),
+        Value::Secret { name, .. } => format!("secret {name}"),
         Value::List(items) => format!("[{}]", items.iter().map(self::value).collect::<Vec<_>>().join(", ")),
     }
 }
@@ -155,7 +156,8 @@ fn nics(nics: &[crate::NicShape]) -> String {
     ips.join(", ")
 }
 
-fn probe(probe: &ProbeCall) -> String {
+/// A probe in words.
+pub fn probe_words(probe: &ProbeCall) -> String {
     match probe {
         ProbeCall::Tcp { port } => format!("tcp {port}"),
         ProbeCall::Http { port, path } => format!("http :{port}{path}"),
@@ -183,7 +185,7 @@ pub fn words(action: &Action) -> String {
         Action::Start { machine, site } => format!("start {machine} at {site}"),
         Action::Stop { machine, site } => format!("stop {machine} at {site}"),
         Action::Create { machine, from, .. } => format!("create {machine} from {from:?}"),
-        Action::Check { machine, probe: asked, .. } => format!("check {machine} {}", probe(asked)),
+        Action::Check { machine, probe: asked, .. } => format!("check {machine} {}", probe_words(asked)),
         Action::Run { hook, arguments: given } => format!("run {hook}({})", arguments(given)),
         Action::Approve { text, by } => format!("approve {text:?} by {by}"),
         Action::Manual { text, by } => format!("manual {text:?} by {by}"),

@@ -184,7 +184,7 @@ async fn what_is_not_declared_is_refused_by_name() {
         (origin(), "http.get(\"http://dns.example.com/\")", "`http://dns.example.com:80` is not an origin"),
         (origin(), "http.get(\"@evil.example.com/\")", "neither a path"),
         (origin(), "http.get(\"https://dns.example.com@evil.example.com/\")", "neither a path"),
-        (vec![], "secret(\"dns-token\")", "secret `dns-token` cannot be opened"),
+        (vec![], "secret(\"dns-token\")", "the contract does not name the secret `dns-token`"),
     ] {
         let bench = Bench::with(&[("m", Value::Machine("db".into()))]);
         let failure = bench.run(&sheet("sneaky", &["m"], needs, text)).await.unwrap_err();
@@ -221,7 +221,7 @@ async fn machines_networks_and_facts_are_there() {
     assert!(failure.message.contains("file `/etc/a` in machine `db`: exit code 3"), "{failure}");
     let hook =
         sheet("facts", &["m", "group", "wait", "list"], hook.needs, &text.replace("m.put(\"/etc/a\", \"text\");", ""));
-    let bench = Bench { records: Arc::default(), ..bench };
+    let bench = Bench { records: Arc::default(), drill: true, ..bench };
     let end = bench.run(&hook).await.unwrap();
     assert_eq!(
         end.value,

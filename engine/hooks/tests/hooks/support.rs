@@ -73,6 +73,11 @@ pub(crate) struct Fake {
     pub(crate) statuses: Mutex<Vec<u16>>,
     pub(crate) execs: Mutex<Vec<GuestCommand>>,
     pub(crate) probes: Mutex<Vec<Probe>>,
+    pub(crate) requests: Mutex<Vec<HttpRequest>>,
+    pub(crate) mails: Mutex<Vec<MailOrder>>,
+    pub(crate) questions: Mutex<Vec<(String, Vec<u8>)>>,
+    /// Sent back in place of the usual body.
+    pub(crate) body: Option<String>,
     pub(crate) open: bool,
     pub(crate) slow: Duration,
     pub(crate) fuse: Arc<Fuse>,
@@ -85,6 +90,10 @@ impl Default for Fake {
             statuses: Mutex::default(),
             execs: Mutex::default(),
             probes: Mutex::default(),
+            requests: Mutex::default(),
+            mails: Mutex::default(),
+            questions: Mutex::default(),
+            body: None,
             open: true,
             slow: Duration::ZERO,
             fuse: Fuse::never(),
@@ -104,8 +113,23 @@ impl World for Fake {
         self.fuse.pass()?;
         let mut statuses = self.statuses.lock().unwrap();
         let status = if statuses.is_empty() { 200 } else { statuses.remove(0) };
-        let body = r#"{"address":"10.0.0.1","ttl":60}"#.to_owned();
+        self.requests.lock().unwrap().push(request.clone());
+        let body = self.body.clone().unwrap_or_else(|| r#"{"address":"10.0.0.1","ttl":60}"#.to_owned());
         Ok(HttpReply { status, headers: BTreeMap::new(), body, cut: false })
+    }
+    async fn dns(&self, server: &str, message: &[u8], _within: Duration) -> Result<Vec<u8>> {
+        self.questions.lock().unwrap().push((server.to_owned(), message.to_vec()));
+        // The question comes back as a reply that knows nothing.
+        let mut reply = message.to_vec();
+        reply[2] |= 0x80;
+        Ok(reply)
+    }
+    async fn mail(&self, order: &MailOrder) -> Result<()> {
+        self.mails.lock().unwrap().push(order.clone());
+        Ok(())
+    }
+    async fn secret(&self, key: &str) -> Result<Hidden> {
+        Ok(Hidden::new(format!("value-of-{key}")))
     }
     async fn exec(&self, machine: &HookMachine, command: &GuestCommand) -> Result<GuestOutput> {
         self.execs.lock().unwrap().push(command.clone());
@@ -147,6 +171,7 @@ pub(crate) struct Bench {
     pub(crate) within: Duration,
     pub(crate) attempt: u32,
     pub(crate) undo: bool,
+    pub(crate) drill: bool,
     pub(crate) cancel: Cancel,
 }
 
@@ -161,6 +186,7 @@ impl Default for Bench {
             within: Duration::from_secs(60),
             attempt: 1,
             undo: false,
+            drill: false,
             cancel: Cancel::default(),
         }
     }
@@ -189,14 +215,14 @@ impl Bench {
             arguments: &self.arguments,
             facts: RunFacts {
                 run: "r1".into(),
-                operation: "test".into(),
+                operation: if self.drill { "test" } else { "unplanned" }.into(),
                 plan: "shop".into(),
                 stage: Some("db".into()),
                 attempt: self.attempt,
                 key: "key1".into(),
                 source: "hq".into(),
                 target: "dr".into(),
-                is_drill: true,
+                is_drill: self.drill,
             },
             machines: vec![machine],
             groups: BTreeMap::from([("dbs".into(), vec!["db".into()])]),
