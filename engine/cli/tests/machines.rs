@@ -15,7 +15,7 @@
 use muster_demo::estate::{AWAY, Estate, HOME};
 use muster_demo::muster::Muster;
 use muster_demo::real::{Console, RealEstate};
-use muster_demo::story::Story;
+use muster_demo::story::{RECORDS_OF_A_CYCLE, Story};
 use muster_demo::{Result, during, summary};
 use muster_lab::{Machine, Role, process_of};
 use serde_json::Value;
@@ -304,16 +304,10 @@ fn the_whole_story_loses_nothing_it_should_not() {
         }
         expect("records lost by the planned failover", &row("planned failover")?.lost, &Some(0))?;
         expect("records lost by the failback", &row("failback")?.lost, &Some(0))?;
-        let (started, finished) = {
-            let cycle = &bench.group("orders")?["last_cycle"];
-            (cycle["started"].as_u64().unwrap_or(0), cycle["ended"].as_u64().unwrap_or(0))
-        };
-        // One cycle of ten seconds, the time of a cycle, and what a machine that also runs other tests may delay one; a
-        // record every 50 ms.
-        let at_most = (10_000 + finished.saturating_sub(started) + 5_000) / 50;
+        // The story itself refuses to lose more than a cycle.
         match row("unplanned failover")?.lost {
-            Some(lost) if lost <= at_most => Ok(()),
-            lost => Err(format!("the unplanned failover lost {lost:?} records, at most {at_most} may be")),
+            Some(lost) if lost <= RECORDS_OF_A_CYCLE => Ok(()),
+            lost => Err(format!("the unplanned failover lost {lost:?} records, at most {RECORDS_OF_A_CYCLE} may be")),
         }
     });
 }

@@ -352,6 +352,7 @@ impl Commit {
         let mut disks = Vec::new();
         protection.seq += 1;
         let notes = self.notes(protection);
+        self.keep_time(protection, now);
         let sum = |value: fn(&ShippedDisk) -> u64| self.shipped.iter().map(value).sum();
         let cycle = CycleSummary {
             point: self.point.clone(),
@@ -411,6 +412,18 @@ impl Commit {
         protection.last_error = None;
         protection.resync = None;
         Ok((Point { summary, barriers: self.cuts.barriers, key, disks }, batch))
+    }
+
+    /// Remembers how long a regular cycle takes; the next one begins early by as much.
+    fn keep_time(&self, protection: &mut Protection, now: Timestamp) {
+        let deltas = self.shipments.iter().all(|shipment| shipment.order.mode == ShipMode::Delta);
+        if !deltas || !matches!(self.wish, Wish::Regular) {
+            return;
+        }
+        let millis = u64::try_from(now.since(self.started).as_millis()).unwrap_or(u64::MAX);
+        protection.cycle_times.push(millis);
+        let surplus = protection.cycle_times.len().saturating_sub(CYCLE_TIMES_KEPT);
+        protection.cycle_times.drain(..surplus);
     }
 
     fn notes(&self, protection: &Protection) -> Vec<String> {

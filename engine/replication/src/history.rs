@@ -85,7 +85,18 @@ pub fn needed(lineages: &Lineages, points: &[Point], protections: &[Protection])
     Ok(needed)
 }
 
-/// When the next cycle is due. After a failure sooner than usual: 5 s, doubling, never later than the policy's cycle.
+/// How long before the end of the policy's cycle the next one begins, so that its point stands when the cycle is over:
+/// what is lost with a site is then no older than one cycle. The longest of the last cycles and a quarter, never more
+/// than half a cycle; half a cycle while nothing has been measured.
+fn lead(protection: &Protection) -> Duration {
+    /// The commit itself, and the driver's own delay.
+    const COMMIT: Duration = Duration::from_millis(250);
+    let half = protection.policy.cycle.std() / 2;
+    let longest = protection.cycle_times.iter().max().map(|millis| Duration::from_millis(*millis));
+    longest.map_or(half, |longest| half.min(longest + longest / 4 + COMMIT))
+}
+
+/// When the next cycle begins. After a failure sooner than usual: 5 s, doubling, never later than the policy's cycle.
 pub fn due_at(protection: &Protection) -> Option<Timestamp> {
     const RETRY_FIRST: Duration = Duration::from_secs(5);
     if protection.suspended.is_some() {
@@ -98,7 +109,7 @@ pub fn due_at(protection: &Protection) -> Option<Timestamp> {
             let factor = 1u32 << error.in_a_row.saturating_sub(1).min(16);
             last.plus(RETRY_FIRST.saturating_mul(factor).min(cycle))
         }
-        None => last.plus(cycle),
+        None => last.plus(cycle.saturating_sub(lead(protection))),
     })
 }
 

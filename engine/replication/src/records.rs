@@ -113,6 +113,9 @@ pub struct CycleError {
     pub in_a_row: u32,
 }
 
+/// Enough that one of the slower app-consistent cycles is among them.
+pub const CYCLE_TIMES_KEPT: usize = 8;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Protection {
     pub group: GroupName,
@@ -130,6 +133,10 @@ pub struct Protection {
     pub suspended: Option<RunId>,
     pub open: Vec<OpenCut>,
     pub last_attempt: Option<Timestamp>,
+    /// How long the last regular cycles took from their start to their point, in milliseconds, newest last; at most
+    /// [`CYCLE_TIMES_KEPT`]. First copies and resyncs are not among them.
+    #[serde(default)]
+    pub cycle_times: Vec<u64>,
     pub last_app: Option<Timestamp>,
     pub last_cycle: Option<CycleSummary>,
     pub last_error: Option<CycleError>,

@@ -140,6 +140,7 @@ impl Replicator {
                 suspended: None,
                 open: Vec::new(),
                 last_attempt: None,
+                cycle_times: Vec::new(),
                 last_app: None,
                 last_cycle: None,
                 last_error: None,

@@ -31,6 +31,28 @@ async fn first_copy_then_only_what_changed() {
     assert_eq!(world.check_images().await.len(), 2);
 }
 
+/// A site that is lost at any moment, in the middle of a slow cycle too, takes no more than one cycle with it.
+#[tokio::test(start_paused = true)]
+async fn the_newest_point_is_never_older_than_a_cycle() {
+    let world = World::new(1, &plain_machines(), true, true).await;
+    world.cycle().await.unwrap();
+    let slow = &world.site(&home()).ship_millis;
+    let watch = async {
+        let mut oldest = Duration::ZERO;
+        for second in 0..1200_u64 {
+            // Cycles of 60 s, the machines' three disks two at a time: between 2 s and 12 s of work, growing slowly.
+            slow.store(1000 + second * 4, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let points = world.replicator.points(&group()).await.unwrap();
+            let newest = points.iter().map(|point| point.at).max().unwrap();
+            oldest = oldest.max(world.clock.now().since(newest));
+        }
+        assert!(oldest <= Duration::from_secs(60), "a point was {oldest:?} old");
+        assert!(oldest > Duration::from_secs(50), "cycles follow each other too fast: {oldest:?}");
+    };
+    world.replicator.run_until(watch).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_killed_machine_is_compared_and_says_so() {
     let world = World::new(2, &plain_machines(), true, false).await;

@@ -153,7 +153,7 @@ async fn app_points_come_on_their_own_clock_and_need_no_replay() {
     world.replicator.run_until(tokio::time::sleep(Duration::from_secs(570))).await.unwrap();
     let points = world.replicator.points(&group()).await.unwrap();
     let app: Vec<_> = points.iter().filter(|point| point.kind == PointKind::App).collect();
-    assert_eq!((points.len(), app.len()), (10, 2));
+    assert_eq!((points.len(), app.len()), (11, 2));
     for point in &points {
         let clean = verdict(&world, &point.id, "db", "data").await.clean;
         assert_eq!(clean, point.kind == PointKind::App, "{point:?}");

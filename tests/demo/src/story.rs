@@ -22,6 +22,8 @@ const FIRST_COPY_LIMIT: Duration = Duration::from_secs(240);
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// How long the next recovery point may take: a few cycles of the plan's ten seconds.
 const FRESH_POINT_LIMIT: Duration = Duration::from_secs(60);
+/// What the loss of a site may cost at most: one cycle of ten seconds, at a record every 50 ms.
+pub const RECORDS_OF_A_CYCLE: u64 = 200;
 /// Replication cycles the shop writes on after a step, so that there is something to lose.
 const WRITE_ON: Duration = Duration::from_secs(12);
 
@@ -144,9 +146,7 @@ impl Story<'_> {
         chapter("hq dies in mid-write (SIGKILL), unplanned failover to dr");
         self.estate.kill(HOME)?;
         let words = ["failover", "shop", "--accept-split-brain", "--why", "hq burns"];
-        // A cycle of ten seconds, one record every 50 ms, and the time a cycle takes.
-        const RECORDS_OF_TWO_CYCLES: u64 = 400;
-        self.move_production(&words, "unplanned failover", HOME, AWAY, RECORDS_OF_TWO_CYCLES)
+        self.move_production(&words, "unplanned failover", HOME, AWAY, RECORDS_OF_A_CYCLE)
     }
 
     /// Runs a live operation and holds what it recovered against what its source had on disk.

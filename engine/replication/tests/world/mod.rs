@@ -144,6 +144,8 @@ pub struct TestSite {
     pub scribble: Option<Arc<SeededRandom>>,
     pub fail_ships: AtomicU32,
     pub hang_ships: AtomicBool,
+    /// How long a disk takes to travel.
+    pub ship_millis: AtomicU64,
     pub hang_settles: AtomicBool,
     pub modes: Mutex<Vec<String>>,
     pub rate_limits: Mutex<Vec<Option<u64>>>,
@@ -267,7 +269,7 @@ impl Site for TestSite {
         self.rate_limits.lock().unwrap().push(order.rate_limit);
         let changed_only = order.mode == ShipMode::Delta;
         let source = self.provider.open_cut(&order.barrier, &order.machine, &order.disk, changed_only).await?;
-        tokio::time::sleep(Span::from_millis(10)).await;
+        tokio::time::sleep(Span::from_millis(self.ship_millis.load(Ordering::Relaxed))).await;
         if self.hang_ships.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
@@ -376,6 +378,13 @@ pub fn policy(cycle: Span, retain: Span) -> PolicySheet {
         bandwidth_windows: Vec::new(),
         change_log: None,
         compression: 3,
+        continuous: false,
+        crash_every: None,
+        tiers: Vec::new(),
+        retain_all: None,
+        encryption: None,
+        resync_window: None,
+        initial_copy: InitialCopy::Online,
     }
 }
 
@@ -401,6 +410,7 @@ impl World {
                 scribble: scribbles.then(|| Arc::clone(&random)),
                 fail_ships: AtomicU32::new(0),
                 hang_ships: AtomicBool::new(false),
+                ship_millis: AtomicU64::new(10),
                 hang_settles: AtomicBool::new(false),
                 modes: Mutex::default(),
                 rate_limits: Mutex::default(),
@@ -412,7 +422,8 @@ impl World {
         let gold = policy(Span::from_secs(60), Span::from_secs(600));
         let names = machines.iter().map(|machine| machine.name.clone()).collect();
         for facts in sites[&home()].provider.inventory().await.unwrap() {
-            let sheet = MachineSheet { facts, home: home(), group: Some(group()) };
+            let sheet =
+                MachineSheet { facts, home: home(), group: Some(group()), known_as: None, places: BTreeMap::new() };
             estate.machines.insert(sheet.facts.name.clone(), sheet);
         }
         let sheet = GroupSheet {
@@ -422,6 +433,7 @@ impl World {
             together,
             home: Some(home()),
             away: Some(away()),
+            query: None,
         };
         estate.groups.insert(group(), sheet);
         estate.policies.insert(gold.name.clone(), gold);
