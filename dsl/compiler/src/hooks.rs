@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 
 const HOOK: Shape =
     Shape { what: "a hook", known: &["file", "body", "needs", "undo"], required: &[], conditional: &[] };
-const TYPES: [&str; 16] = [
+const TYPES: [&str; 17] = [
     "text", "int", "bool", "duration", "size", "rate", "percent", "ip", "cidr", "mac", "port", "machine", "group",
-    "site", "team", "plan",
+    "site", "team", "plan", "secret",
 ];
 
 #[derive(Clone, Debug)]
@@ -38,6 +38,10 @@ impl HookModel {
     pub(crate) fn is_outside(&self) -> bool {
         self.sheet.needs.iter().any(Need::is_outside)
     }
+    /// A probe whose first parameter is `machine: machine` is given the machine under check.
+    pub(crate) fn takes_machine(&self) -> bool {
+        self.parameters.first().is_some_and(|first| first.name == "machine" && first.kind == Type::Machine)
+    }
 }
 
 pub(crate) fn snake(name: &str) -> String {
@@ -54,7 +58,8 @@ pub(crate) fn resolve_hooks(cx: &mut Context<'_>) {
             .filter_map(|item| if let Item::Hook(hook) = item { Some(hook.clone()) } else { None })
             .collect();
         for hook in items {
-            let builtin = cx.prelude == Some(module);
+            let has_text = hook.facts.iter().any(|fact| matches!(fact.name.text.as_str(), "file" | "body"));
+            let builtin = cx.prelude == Some(module) && !has_text;
             let model = resolve_hook(cx, module, &hook, builtin);
             hooks.entry(hook.name.text.clone()).or_insert(model);
         }
@@ -72,7 +77,7 @@ pub(crate) fn resolve_hooks(cx: &mut Context<'_>) {
 fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: bool) -> HookModel {
     let facts = Facts::read(cx, &HOOK, hook.name.span, hook.span, &hook.facts);
     let parameters = resolve_parameters(cx, module, &hook.parameters);
-    let needs = facts.expr(cx, "needs").map(|expr| resolve_needs(cx, module, expr)).unwrap_or_default();
+    let needs = facts.expr(cx, "needs").map(|expr| resolve_needs(cx, module, hook, expr)).unwrap_or_default();
     let (file, body) = (facts.get("file"), facts.get("body"));
     let script = match (file, body) {
         _ if builtin => None,
@@ -134,7 +139,13 @@ fn from_file(cx: &mut Context<'_>, module: usize, fact: &ast::Fact) -> Option<Sc
     let expr = plain(cx, fact)?;
     let file = cx.text(module, &Env::new(), expr)?;
     let path = crate::load::beside(&cx.modules[module].path, &file);
-    let Some(text) = cx.world.read(&path) else {
+    // A module of the standard library has its scripts beside it, in the binary.
+    let shipped = cx.modules[module].path.strip_suffix(".plan").and_then(muster_stdlib::module);
+    let text = match shipped {
+        Some(_) => muster_stdlib::script(&path).map(str::to_owned),
+        None => cx.world.read(&path),
+    };
+    let Some(text) = text else {
         return cx.report(
             Diagnostic::error(701, format!("there is no file `{path}`"), expr.span, "no such file")
                 .help("the path is relative to this file"),
@@ -202,6 +213,7 @@ fn resolve_type(cx: &Context<'_>, kind: &ast::Type) -> Option<Type> {
         "site" => Type::Named(Kind::Site),
         "team" => Type::Named(Kind::Team),
         "plan" => Type::Named(Kind::Plan),
+        "secret" => Type::Named(Kind::Secret),
         _ => {
             let diagnostic =
                 Diagnostic::error(201, format!("there is no type `{}`", name.text), name.span, "unknown type");
@@ -215,21 +227,35 @@ fn resolve_type(cx: &Context<'_>, kind: &ast::Type) -> Option<Type> {
     })
 }
 
-fn resolve_needs(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Vec<Need> {
+fn resolve_needs(cx: &Context<'_>, module: usize, hook: &ast::Hook, expr: &ast::Expr) -> Vec<Need> {
     let ExprKind::List(items) = &expr.kind else {
         cx.push(Diagnostic::error(211, "`needs` is a list", expr.span, "not a list").help("write `[guest]`"));
         return Vec::new();
     };
-    items.iter().filter_map(|item| resolve_need(cx, module, item)).collect()
+    items.iter().filter_map(|item| resolve_need(cx, module, hook, item)).collect()
 }
 
-fn resolve_need(cx: &Context<'_>, module: usize, item: &ast::Expr) -> Option<Need> {
+/// The place a need names: a text, or `{name}` for a parameter, which each step fills in.
+fn need_place(cx: &Context<'_>, module: usize, hook: &ast::Hook, expr: &ast::Expr) -> Option<String> {
+    if let ExprKind::Ref(reference) = &expr.kind
+        && reference.path.is_empty()
+        && hook.parameters.iter().any(|parameter| parameter.name.text == reference.head.text)
+    {
+        return Some(format!("{{{}}}", reference.head.text));
+    }
+    cx.text(module, &Env::new(), expr)
+}
+
+fn resolve_need(cx: &Context<'_>, module: usize, hook: &ast::Hook, item: &ast::Expr) -> Option<Need> {
     let unknown = |word: &str, span: Span| {
-        let known = ["guest", "disk", "bubble", "http", "secret"];
+        let known = ["guest", "disk", "bubble", "http", "dns", "mail", "secret"];
         let diagnostic = Diagnostic::error(201, format!("there is no need `{word}`"), span, "unknown need");
         cx.report(match nearest(word, known) {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(span, near, Applicability::Maybe),
-            None => diagnostic.help("needs are `guest`, `disk`, `bubble`, `http(\"https://…\")` and `secret(name)`"),
+            None => diagnostic.help(
+                "needs are `guest`, `disk`, `bubble`, `http(\"https://…\")`, `dns(\"host\")`, `mail(\"host\")` and \
+                 `secret(name)`",
+            ),
         })
     };
     match &item.kind {
@@ -240,7 +266,9 @@ fn resolve_need(cx: &Context<'_>, module: usize, item: &ast::Expr) -> Option<Nee
             word => unknown(word, item.span),
         },
         ExprKind::Call(call) => match (call.callee.head.text.as_str(), call.arguments.as_slice()) {
-            ("http", [origin]) => Some(Need::Http { origin: cx.text(module, &Env::new(), &origin.value)? }),
+            ("http", [origin]) => Some(Need::Http { origin: need_place(cx, module, hook, &origin.value)? }),
+            ("dns", [server]) => Some(Need::Dns { server: need_place(cx, module, hook, &server.value)? }),
+            ("mail", [server]) => Some(Need::Mail { server: need_place(cx, module, hook, &server.value)? }),
             ("secret", [secret]) => {
                 let ExprKind::Ref(reference) = &secret.value.kind else {
                     return cx.report(Diagnostic::error(
@@ -252,7 +280,10 @@ fn resolve_need(cx: &Context<'_>, module: usize, item: &ast::Expr) -> Option<Nee
                 };
                 let name = &reference.head;
                 match cx.lookup(module, &name.text) {
-                    Some(symbol) if symbol.kind == Kind::Secret => Some(Need::Secret { name: name.text.clone() }),
+                    Some(symbol) if symbol.kind == Kind::Secret => {
+                        let key = crate::secrets::key_of(cx, symbol)?;
+                        Some(Need::Secret { name: name.text.clone(), key })
+                    }
                     _ if cx.is_poisoned(module, &name.text) => None,
                     _ => cx.report(
                         Diagnostic::error(
@@ -265,7 +296,7 @@ fn resolve_need(cx: &Context<'_>, module: usize, item: &ast::Expr) -> Option<Nee
                     ),
                 }
             }
-            (word @ ("http" | "secret"), _) => {
+            (word @ ("http" | "dns" | "mail" | "secret"), _) => {
                 cx.report(Diagnostic::error(208, format!("`{word}` takes one argument"), call.span, "wrong arguments"))
             }
             (word, _) => unknown(word, call.callee.span),

@@ -100,6 +100,8 @@ pub(crate) struct Program {
     pub estate: Estate,
     pub routes: Vec<RouteModel>,
     pub hooks: BTreeMap<String, HookModel>,
+    /// The key in the keyring of each secret.
+    pub secrets: BTreeMap<String, String>,
     pub plans: BTreeMap<String, (PlanModel, bool)>,
     pub inventory: Hash,
     /// The first file that was asked for.
@@ -137,6 +139,7 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
         estate: estate::assemble(&cx, &policies, &resolved),
         routes: cx.routes.clone(),
         hooks: cx.hooks.clone(),
+        secrets: secrets::resolve(&cx),
         plans: BTreeMap::new(),
         inventory: inventory_hash(&cx),
         main: cx.main,

@@ -122,7 +122,7 @@ fn find(cx: &mut Context<'_>, module: usize, item: &ast::Use) -> Option<usize> {
         let diagnostic =
             Diagnostic::error(201, format!("there is no module `{path}`"), item.path.span, "unknown module");
         return cx.report(
-            diagnostic.help(format!("the standard library has {}", crate::suggest::listed(muster_stdlib::MODULES))),
+            diagnostic.help(format!("the standard library has {}", crate::suggest::listed(muster_stdlib::MODULES.iter().copied()))),
         );
     }
     let target = target_path(&cx.modules[module].path, path);

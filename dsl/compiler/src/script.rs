@@ -9,7 +9,7 @@ use rhai::{AST, ASTNode, Engine, Expr, Position, Scope};
 use std::sync::Arc;
 
 /// Names that the host puts into the scope of every hook.
-const HOST_OBJECTS: [&str; 4] = ["run", "http", "net", "log"];
+const HOST_OBJECTS: [&str; 6] = ["run", "http", "net", "dns", "mail", "log"];
 
 /// Depth of nesting, as when the hook runs.
 const EXPRESSION_DEPTH_MAX: usize = 64;
@@ -180,8 +180,11 @@ fn uncovered(script: &Script, ast: &AST, parameters: &[String], needs: &[Need]) 
             Call::Http => {
                 ("http(\"https://…\")".to_owned(), needs.iter().any(|need| matches!(need, Need::Http { .. })))
             }
+            Call::Dns => ("dns(\"…\")".to_owned(), needs.iter().any(|need| matches!(need, Need::Dns { .. }))),
+            Call::Mail => ("mail(\"…\")".to_owned(), needs.iter().any(|need| matches!(need, Need::Mail { .. }))),
             Call::Secret(Some(name)) => {
-                (format!("secret({name})"), needs.contains(&Need::Secret { name: name.clone() }))
+                let held = |need: &Need| matches!(need, Need::Secret { name: known, .. } if known == name);
+                (format!("secret({name})"), needs.iter().any(held))
             }
             Call::Secret(None) => {
                 ("secret(…)".to_owned(), needs.iter().any(|need| matches!(need, Need::Secret { .. })))
@@ -211,6 +214,8 @@ enum Call {
     Disk,
     Net,
     Http,
+    Dns,
+    Mail,
     Secret(Option<String>),
 }
 
@@ -221,6 +226,8 @@ impl Call {
             Self::Disk => "works on the disk",
             Self::Net => "opens connections",
             Self::Http => "calls an outside service",
+            Self::Dns => "speaks to a name server",
+            Self::Mail => "sends mail",
             Self::Secret(_) => "opens a secret",
         }
     }
@@ -250,6 +257,8 @@ fn host_calls(expr: &Expr, parameters: &[String], calls: &mut Vec<(Call, Positio
             match (host.as_deref(), method) {
                 (Some("http"), _) => calls.push((Call::Http, at)),
                 (Some("net"), _) => calls.push((Call::Net, at)),
+                (Some("dns"), _) => calls.push((Call::Dns, at)),
+                (Some("mail"), _) => calls.push((Call::Mail, at)),
                 (Some("log" | "run"), _) => {}
                 (_, "exec") => calls.push((Call::Guest, position)),
                 (_, "disk") => calls.push((Call::Disk, position)),

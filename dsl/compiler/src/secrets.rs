@@ -1,9 +1,58 @@
-//! Literals that are secrets by their form: E0804.
+//! Secrets: where the plans say they are, and literals that are secrets by their form (E0804).
 //!
 //! Only forms that their makers fixed so that they can be found; a long random word proves nothing.
 
 use crate::context::Context;
+use crate::names::Symbol;
+use crate::value::Env;
 use muster_diagnostics::{Diagnostic, Span};
+use muster_syntax::ast::Item;
+use std::collections::BTreeMap;
+
+/// The key of every secret in the keyring, by its name in the plans. What could not be read is reported and left out.
+pub(crate) fn resolve(cx: &Context<'_>) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    for (module, file) in cx.modules.iter().enumerate() {
+        for item in &file.ast.items {
+            let Item::Secret(secret) = item else { continue };
+            if let Some(key) = read_key(cx, module, &secret.source) {
+                keys.entry(secret.name.text.clone()).or_insert(key);
+            }
+        }
+    }
+    keys
+}
+
+/// The key of a declared secret; silent where [`resolve`] speaks.
+pub(crate) fn key_of(cx: &Context<'_>, symbol: Symbol) -> Option<String> {
+    let Item::Secret(secret) = &cx.modules[symbol.module].ast.items[symbol.index] else { return None };
+    let [key] = secret.source.arguments.as_slice() else { return Some(String::new()) };
+    Some(match &key.value.kind {
+        muster_syntax::ast::ExprKind::Text(text) => text.text.clone(),
+        _ => String::new(),
+    })
+}
+
+/// `keyring("dr/dns-token")`: parts of letters, digits, `.`, `_` and `-`, divided by `/`.
+fn read_key(cx: &Context<'_>, module: usize, source: &muster_syntax::ast::Call) -> Option<String> {
+    let wrong = |message: &str| {
+        cx.report(
+            Diagnostic::error(211, message, source.span, "not a place of a secret")
+                .help("write `keyring(\"dr/dns-token\")`: a key in the keyring of the engine"),
+        )
+    };
+    if source.callee.head.text != "keyring" || !source.callee.path.is_empty() {
+        return wrong("secrets are in a keyring");
+    }
+    let [key] = source.arguments.as_slice() else { return wrong("`keyring` takes one key") };
+    let text = cx.text(module, &Env::new(), &key.value)?;
+    let good = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    if text.split('/').all(good) { Some(text) } else { wrong("this cannot be a key of a keyring") }
+}
 
 /// What follows the beginning of a token.
 struct Form {

@@ -276,7 +276,9 @@ impl<'a, 'w> Lines<'a, 'w> {
             );
         }
         let hook = cx.hooks.get(&name.text)?;
-        let arguments = bind(cx, module, env, call, &hook.parameters)?;
+        let named = call.arguments.iter().any(|given| given.name.as_ref().is_some_and(|name| name.text == "machine"));
+        let implied = usize::from(kind == Kind::Probe && hook.takes_machine() && !named);
+        let arguments = bind(cx, module, env, call, &hook.parameters[implied..])?;
         let arguments = arguments
             .into_iter()
             .map(|(parameter, value)| Some((parameter, self.fill(module, env, value, call.span)?)))

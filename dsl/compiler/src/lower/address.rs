@@ -168,6 +168,10 @@ impl<'a> Addresses<'a> {
             Value::Machine(name) => Out::Machine(name.as_str().into()),
             Value::Named(Kind::Group, name) => Out::Group(name.as_str().into()),
             Value::Named(Kind::Site, name) => Out::Site(name.as_str().into()),
+            Value::Named(Kind::Secret, name) => {
+                let key = self.program.secrets.get(name).cloned().unwrap_or_default();
+                Out::Secret { name: name.clone(), key }
+            }
             Value::Named(_, name) => Out::Text(name.clone()),
             Value::List(items) => {
                 let of = if let Type::List(of) = kind { of } else { kind };

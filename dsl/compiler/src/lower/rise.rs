@@ -190,7 +190,10 @@ fn actions(job: &Job<'_>, builder: &mut Builder, place: &Place, step: &StepModel
         VerbModel::Check { machines, probe, arguments } => {
             forbid_outside(job, builder, probe, step);
             let probe = probe_call(job, builder, place, probe, arguments);
-            each(machines, &|machine| Action::Check { machine, site: site(), probe: probe.clone() })
+            each(machines, &|machine| {
+                let probe = about(job, probe.clone(), &machine);
+                Action::Check { machine, site: site(), probe }
+            })
         }
         VerbModel::Run { hook, arguments } => {
             forbid_outside(job, builder, hook, step);
@@ -299,6 +302,20 @@ fn probe_call(
             ProbeCall::Command { program: text("program"), arguments: words.collect() }
         }
         _ => ProbeCall::Guest,
+    }
+}
+
+/// The probe with the machine under check as its `machine`, when it takes one and was given none.
+fn about(job: &Job<'_>, probe: ProbeCall, machine: &MachineName) -> ProbeCall {
+    match probe {
+        ProbeCall::Hook { hook, mut arguments } => {
+            if job.hook(hook.as_str()).is_some_and(|model| model.takes_machine()) {
+                let checked = || muster_runsheet::Value::Machine(machine.clone());
+                arguments.entry("machine".to_owned()).or_insert_with(checked);
+            }
+            ProbeCall::Hook { hook, arguments }
+        }
+        other => other,
     }
 }
 
