@@ -25,6 +25,7 @@ pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]
             together: group.together,
             home: plan.map(|plan| plan.from.as_str().into()),
             away: plan.map(|plan| plan.to.as_str().into()),
+            query: None,
         };
         estate.groups.insert(sheet.name.clone(), sheet);
     }
@@ -34,7 +35,7 @@ pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]
         let Some((home, facts)) = home else { continue };
         let group = cx.groups.values().find(|group| group.machines.iter().any(|(machine, _)| machine == name));
         let group = group.map(|group| group.name.as_str().into());
-        estate.machines.insert(name.as_str().into(), MachineSheet { facts: facts.clone(), home: home.clone(), group });
+        estate.machines.insert(name.as_str().into(), MachineSheet { facts: facts.clone(), home: home.clone(), group, known_as: None, places: Default::default() });
     }
     estate
 }

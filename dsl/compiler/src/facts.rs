@@ -100,12 +100,28 @@ pub(crate) fn plain<'a>(cx: &Context<'_>, fact: &'a Fact) -> Option<&'a Expr> {
             *span,
             "`every` does not belong here",
         )),
+        FactValue::Several { span, .. } => cx.report(several(cx, fact, *span)),
         FactValue::Move { span, .. } => cx.report(Diagnostic::error(
             211,
             format!("`{}` is not a move", fact.name.text),
             *span,
             "`->` belongs to `move`",
         )),
+    }
+}
+
+/// Several values where one is wanted; most often a list that lost its brackets.
+fn several(cx: &Context<'_>, fact: &Fact, span: Span) -> Diagnostic {
+    let name = &fact.name.text;
+    let diagnostic = Diagnostic::error(211, format!("`{name}` takes one value"), span, "several values");
+    let file = cx.sources.get(span.file);
+    match file.and_then(|file| file.text.get(span.start as usize..span.end as usize)) {
+        Some(text) => diagnostic.help(format!("a list has brackets: `{name} = [{text}]`")).fix(
+            span,
+            format!("[{text}]"),
+            Applicability::Maybe,
+        ),
+        None => diagnostic.help("a list has brackets"),
     }
 }
 

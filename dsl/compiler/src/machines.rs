@@ -74,8 +74,8 @@ pub(crate) fn resolve_machines(cx: &mut Context<'_>) {
 
 /// The providers of this muster need to be told nothing about a place.
 fn check_place(cx: &Context<'_>, module: usize, place: &ast::Place) {
-    let Some(_) = cx.named(module, &place.site, Kind::Site) else { return };
-    let Some(site) = cx.sites.get(&place.site.text).filter(|site| !site.broken) else { return };
+    let Some(at) = cx.declared(module, &place.site, Kind::Site) else { return };
+    let Some(site) = cx.sites.get(&at.text).filter(|site| !site.broken) else { return };
     for fact in &place.facts {
         cx.push(
             Diagnostic::error(
@@ -92,12 +92,12 @@ fn check_place(cx: &Context<'_>, module: usize, place: &ast::Place) {
 fn declare(cx: &Context<'_>, module: usize, machine: &ast::Machine, all: &mut BTreeMap<String, MachineEntry>) {
     let name = &machine.name;
     let facts = Facts::read(cx, &MACHINE, name.span, machine.span, &machine.facts);
-    if cx.named(module, &machine.site, Kind::Site).is_none() {
+    let Some(at) = cx.declared(module, &machine.site, Kind::Site) else {
         all.entry(name.text.clone()).or_default();
         return;
-    }
-    let site = SiteName::new(machine.site.text.as_str());
-    let read = read_machine(cx, module, machine, &facts);
+    };
+    let site = SiteName::new(at.text.as_str());
+    let read = read_machine(cx, module, machine, &at.text, &facts);
     let entry = all.entry(name.text.clone()).or_default();
     if entry.declared.is_some() {
         return; // The second declaration is an E0202.
@@ -124,7 +124,13 @@ fn declare(cx: &Context<'_>, module: usize, machine: &ast::Machine, all: &mut BT
     }
 }
 
-fn read_machine(cx: &Context<'_>, module: usize, machine: &ast::Machine, facts: &Facts<'_>) -> Option<MachineFacts> {
+fn read_machine(
+    cx: &Context<'_>,
+    module: usize,
+    machine: &ast::Machine,
+    site: &str,
+    facts: &Facts<'_>,
+) -> Option<MachineFacts> {
     let env = Env::new();
     let number = |word: &str, want: &Type| match facts.expr(cx, word) {
         None => Some(None),
@@ -137,7 +143,7 @@ fn read_machine(cx: &Context<'_>, module: usize, machine: &ast::Machine, facts: 
     let cpus = number("cpus", &Type::Int);
     let memory = number("memory", &Type::Size);
     let disks = facts.expr(cx, "disks").and_then(|expr| read_disks(cx, module, expr));
-    let nic = read_nic(cx, module, machine, facts);
+    let nic = read_nic(cx, module, machine, site, facts);
     Some(MachineFacts {
         name: machine.name.text.as_str().into(),
         cpus: u32::try_from(cpus?.unwrap_or(CPUS_DEFAULT)).unwrap_or(u32::MAX),
@@ -147,6 +153,9 @@ fn read_machine(cx: &Context<'_>, module: usize, machine: &ast::Machine, facts: 
         power: Power::On,
         guest_agent: false,
         churn_bytes_per_second: 0,
+        churn: None,
+        containers: BTreeMap::new(),
+        tags: Vec::new(),
     })
 }
 
@@ -178,7 +187,13 @@ fn read_disks(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Option<Vec<D
     Some(disks)
 }
 
-fn read_nic(cx: &Context<'_>, module: usize, machine: &ast::Machine, facts: &Facts<'_>) -> Option<NicShape> {
+fn read_nic(
+    cx: &Context<'_>,
+    module: usize,
+    machine: &ast::Machine,
+    site: &str,
+    facts: &Facts<'_>,
+) -> Option<NicShape> {
     let ip = match facts.expr(cx, "ip") {
         Some(expr) => Some((cx.ip(module, expr)?, expr.span)),
         None => None,
@@ -194,14 +209,14 @@ fn read_nic(cx: &Context<'_>, module: usize, machine: &ast::Machine, facts: &Fac
     let Some(network) = word(expr) else {
         return cx.report(Diagnostic::error(211, "`network` names a network of the site", expr.span, "not a name"));
     };
-    let site = cx.sites.get(&machine.site.text)?;
+    let site = cx.sites.get(site)?;
     let Some((cidr, span)) = site.networks.get(network) else {
         if site.broken {
             return None;
         }
         let diagnostic = Diagnostic::error(
             201,
-            format!("site `{}` has no network `{network}`", machine.site.text),
+            format!("site `{}` has no network `{network}`", site.sheet.name),
             expr.span,
             "unknown network",
         )

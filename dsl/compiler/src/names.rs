@@ -163,9 +163,22 @@ fn import(cx: &mut Context<'_>, module: usize) {
                 scope.imports.insert(name.text.clone(), name.span);
             }
             (UseNames::As(name), None) => cx.modules[module].scope.poisoned.push(name.text.clone()),
-            (UseNames::Bare, _) => {}
+            (UseNames::Bare, Some(target)) => {
+                let name = last_part(&item.path.text);
+                let scope = &mut cx.modules[module].scope;
+                if !scope.names.contains_key(name) {
+                    scope.aliases.entry(name.to_owned()).or_insert((target, item.path.span));
+                }
+            }
+            (UseNames::Bare, None) => cx.modules[module].scope.poisoned.push(last_part(&item.path.text).to_owned()),
         }
     }
+}
+
+/// The name that `use std/mssql` gives to the file: `mssql`.
+fn last_part(path: &str) -> &str {
+    let path = path.split('@').next().unwrap_or(path);
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn import_name(cx: &mut Context<'_>, module: usize, target: usize, name: &ast::Name) {
@@ -215,18 +228,55 @@ impl Context<'_> {
         self.prelude.and_then(|std| self.modules[std].scope.names.get(name)).copied()
     }
 
+    pub(crate) fn is_window(&self, module: usize, name: &str) -> bool {
+        let symbol = match name.split_once('.') {
+            Some((alias, word)) => {
+                let target = self.modules[module].scope.aliases.get(alias).map(|(target, _)| *target);
+                target.and_then(|target| self.modules[target].scope.names.get(word)).copied()
+            }
+            None => self.lookup(module, name),
+        };
+        symbol.is_some_and(|symbol| symbol.kind == Kind::Window)
+    }
+
     pub(crate) fn is_poisoned(&self, module: usize, name: &str) -> bool {
         self.modules[module].scope.poisoned.iter().any(|poisoned| poisoned == name)
     }
 
     /// A name of one kind: the word itself when it is declared so. Reports what is wrong otherwise.
     pub(crate) fn named(&self, module: usize, name: &ast::Name, kind: Kind) -> Option<Symbol> {
+        if let Some((alias, word)) = name.text.split_once('.') {
+            return self.named_in(module, alias, word, name.span, kind);
+        }
         match self.lookup(module, &name.text) {
             Some(symbol) if symbol.kind == kind => Some(symbol),
             Some(symbol) => self.report(wrong_kind(name, symbol, kind)),
             None if self.is_poisoned(module, &name.text) => None,
             None => self.unknown(module, name, Some(kind)),
         }
+    }
+
+    /// `s.hq` of a `use ./sites as s`.
+    fn named_in(&self, module: usize, alias: &str, word: &str, span: Span, kind: Kind) -> Option<Symbol> {
+        let cut = span.start + u32::try_from(alias.len()).unwrap_or(0);
+        let alias = ast::Name { text: alias.to_owned(), span: Span::new(span.file, span.start, cut) };
+        let word = ast::Name { text: word.to_owned(), span: Span::new(span.file, cut + 1, span.end) };
+        let Some((target, _)) = self.modules[module].scope.aliases.get(&alias.text).copied() else {
+            return if self.is_poisoned(module, &alias.text) { None } else { self.unknown(module, &alias, None) };
+        };
+        self.mark_used(module, &alias.text);
+        match self.modules[target].scope.names.get(&word.text).copied() {
+            Some(symbol) if symbol.kind == kind => Some(symbol),
+            Some(symbol) => self.report(wrong_kind(&word, symbol, kind)),
+            None => self.unknown(target, &word, Some(kind)),
+        }
+    }
+
+    /// As [`Self::named`]: the name as it is declared, at the place where it is used.
+    pub(crate) fn declared(&self, module: usize, name: &ast::Name, kind: Kind) -> Option<ast::Name> {
+        self.named(module, name, kind)?;
+        let text = name.text.rsplit_once('.').map_or(name.text.as_str(), |(_, word)| word);
+        Some(ast::Name { text: text.to_owned(), span: name.span })
     }
 
     /// `a`, or `s.a` for a `use … as s`; with what is left of the path.

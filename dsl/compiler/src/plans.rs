@@ -109,13 +109,9 @@ fn resolve_move(cx: &Context<'_>, module: usize, fact: &ast::Fact) -> Option<End
             Diagnostic::error(211, "`move` names two sites", fact.span, "not a move").help("write `move = hq -> dr`"),
         );
     };
-    let known =
-        [Some(from), Some(to), back.as_ref()].into_iter().flatten().map(|name| cx.named(module, name, Kind::Site));
-    let known: Vec<_> = known.collect();
-    if known.iter().any(Option::is_none) {
-        return None;
-    }
-    Some((from.clone(), to.clone(), back.clone()))
+    let site = |name: &ast::Name| cx.declared(module, name, Kind::Site);
+    let (from, to, back) = (site(from), site(to), back.as_ref().map(site));
+    Some((from?, to?, back.map_or(Some(None), |back| back.map(Some))?))
 }
 
 fn route_between(cx: &Context<'_>, from: &ast::Name, to: &ast::Name) -> Option<usize> {
@@ -186,7 +182,7 @@ pub(crate) fn condition(cx: &Context<'_>, module: usize, when: &ast::When, fact:
 }
 
 fn no_operation(cx: &Context<'_>, module: usize, name: &ast::Name, fact: bool) -> Diagnostic {
-    if cx.lookup(module, &name.text).is_some_and(|symbol| symbol.kind == Kind::Window) {
+    if cx.is_window(module, &name.text) {
         let what = if fact { "this fact" } else { "a step" };
         return Diagnostic::error(603, format!("{what} cannot depend on a window"), name.span, "a window here")
             .note("what a plan does must not depend on the hour at which it is run")

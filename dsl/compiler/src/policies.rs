@@ -6,7 +6,7 @@ use crate::machines::base_of;
 use crate::names::Kind;
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Diagnostic, Span};
-use muster_runsheet::{Duration, PolicySheet, Rate, Size, WindowSheet};
+use muster_runsheet::{Duration, InitialCopy, PolicySheet, Rate, Size, WindowSheet};
 use muster_syntax::ast::{self, ExprKind, Fact, FactValue, Item};
 use std::collections::BTreeMap;
 
@@ -150,6 +150,13 @@ fn resolve_policy(cx: &Context<'_>, module: usize, block: &ast::Block, windows: 
         bandwidth_windows,
         change_log,
         compression: compression.unwrap_or(COMPRESSION_DEFAULT),
+        continuous: false,
+        crash_every: None,
+        tiers: Vec::new(),
+        retain_all: None,
+        encryption: None,
+        resync_window: None,
+        initial_copy: InitialCopy::Online,
     };
     Some(PolicyModel { sheet, rpo: rpo_span, cycle: cycle_span, app: app.map(|(_, span)| span), rates })
 }
@@ -197,7 +204,7 @@ impl<'a> Reader<'a, '_> {
                         .help("write `every 10s`"),
                 );
             }
-            FactValue::Expr(ast::Expr { span, .. }) | FactValue::Move { span, .. } => {
+            FactValue::Expr(ast::Expr { span, .. }) | FactValue::Move { span, .. } | FactValue::Several { span, .. } => {
                 return self.cx.report(
                     Diagnostic::error(211, format!("`{name}` is a schedule"), *span, "not a schedule")
                         .help("write `every 30s`"),

@@ -65,7 +65,7 @@ fn resolve_site(cx: &Context<'_>, module: usize, site: &ast::Site) -> SiteModel 
         .iter()
         .map(|(name, (cidr, _))| NetworkShape { name: name.as_str().into(), cidr: cidr.to_string() })
         .collect();
-    let sheet = SiteSheet { name: site.name.text.as_str().into(), provider, agent, networks: shapes };
+    let sheet = SiteSheet { name: site.name.text.as_str().into(), provider, agent, networks: shapes, endpoint: None, login: None, labels: BTreeMap::new() };
     SiteModel { sheet, networks, span: site.name.span, broken: cx.errors() > before || cx.is_unread(site.span) }
 }
 
@@ -187,8 +187,8 @@ pub(crate) fn resolve_routes(cx: &Context<'_>) -> Vec<RouteModel> {
 fn resolve_route(cx: &Context<'_>, module: usize, route: &ast::Route) -> Option<RouteModel> {
     let before = cx.errors();
     let facts = Facts::read(cx, &ROUTE, route.left.span.to(route.right.span), route.span, &route.facts);
-    let left = cx.named(module, &route.left, Kind::Site);
-    let right = cx.named(module, &route.right, Kind::Site);
+    let left = cx.declared(module, &route.left, Kind::Site);
+    let right = cx.declared(module, &route.right, Kind::Site);
     let vault = facts.expr(cx, "vault").and_then(|expr| cx.text(module, &Context::no_env(), expr));
     let vault_at = facts.get("vault-at").and_then(|fact| {
         let expr = plain(cx, fact)?;
@@ -197,17 +197,16 @@ fn resolve_route(cx: &Context<'_>, module: usize, route: &ast::Route) -> Option<
             _ => None,
         }
     });
-    left?;
-    right?;
-    if route.left.text == route.right.text {
+    let (left, right) = (left?, right?);
+    if left.text == right.text {
         return cx.report(Diagnostic::error(
             504,
-            format!("`{}` cannot be both ends of a route", route.left.text),
+            format!("`{}` cannot be both ends of a route", left.text),
             route.right.span,
             "the same site",
         ));
     }
-    let (left, right) = (cx.sites.get(&route.left.text)?, cx.sites.get(&route.right.text)?);
+    let (left, right) = (cx.sites.get(&left.text)?, cx.sites.get(&right.text)?);
     let mut pairs = Pairs::default();
     // Addresses first: they say which machines need no room in the other network.
     let is_address = |pair: &&ast::Pair| matches!(pair.left, End::Ip(..));
@@ -220,6 +219,9 @@ fn resolve_route(cx: &Context<'_>, module: usize, route: &ast::Route) -> Option<
         vault: vault.map(|vault| absolute(cx, &vault)).unwrap_or_default(),
         networks: pairs.networks,
         addresses: pairs.addresses.iter().map(|(left, right, _)| (*left, *right)).collect(),
+        resolvers: Vec::new(),
+        rightward: Default::default(),
+        leftward: Default::default(),
     };
     let span = route.left.span.to(route.right.span);
     Some(RouteModel { sheet, vault_at, span, broken: cx.errors() > before || cx.is_unread(route.span) })

@@ -167,7 +167,7 @@ impl Context<'_> {
                         Diagnostic::error(212, why, *operator_span, "these do not go together")
                             .related(left.span, left_value.kind().with_article())
                             .related(right.span, right_value.kind().with_article())
-                            .help("`+` and `-` take two of one unit, `*` takes a unit and a number, or a rate and a duration"),
+                            .help("`+` and `-` take two of one unit, `*` takes a unit and a number, or a rate and a duration; `/` a unit and a number, or a size and a rate"),
                     ),
                 }
             }
@@ -353,11 +353,16 @@ fn mismatch(value: &Value, want: &Type, span: Span) -> Diagnostic {
 }
 
 fn arithmetic(left: &Value, operator: ArithmeticOperator, right: &Value) -> Result<Value, String> {
-    use ArithmeticOperator::{Add, Multiply, Subtract};
+    use ArithmeticOperator::{Add, Divide, Multiply, Subtract};
     let combine = |a: u64, b: u64| match operator {
         Add => a.checked_add(b).ok_or_else(|| "the sum is too large".to_owned()),
         Subtract => a.checked_sub(b).ok_or_else(|| "the difference is below zero".to_owned()),
         Multiply => a.checked_mul(b).ok_or_else(|| "the product is too large".to_owned()),
+        Divide => match a.checked_div(b) {
+            Some(quotient) if quotient * b == a => Ok(quotient),
+            Some(_) => Err("the quotient is not a whole number".to_owned()),
+            None => Err("nothing can be divided by zero".to_owned()),
+        },
     };
     let product = || "the product is too large".to_owned();
     Ok(match (left, operator, right) {
@@ -366,24 +371,33 @@ fn arithmetic(left: &Value, operator: ArithmeticOperator, right: &Value) -> Resu
         (Value::Size(a), Add | Subtract, Value::Size(b)) => Value::Size(Size(combine(a.0, b.0)?)),
         (Value::Rate(a), Add | Subtract, Value::Rate(b)) => Value::Rate(Rate(combine(a.0, b.0)?)),
         (Value::Percent(a), Add | Subtract, Value::Percent(b)) => Value::Percent(combine(*a, *b)?),
-        (Value::Duration(a), Multiply, Value::Int(b)) | (Value::Int(b), Multiply, Value::Duration(a)) => {
+        (Value::Duration(a), Multiply | Divide, Value::Int(b)) | (Value::Int(b), Multiply, Value::Duration(a)) => {
             Value::Duration(Duration(combine(a.0, *b)?))
         }
-        (Value::Size(a), Multiply, Value::Int(b)) | (Value::Int(b), Multiply, Value::Size(a)) => {
+        (Value::Size(a), Multiply | Divide, Value::Int(b)) | (Value::Int(b), Multiply, Value::Size(a)) => {
             Value::Size(Size(combine(a.0, *b)?))
         }
-        (Value::Rate(a), Multiply, Value::Int(b)) | (Value::Int(b), Multiply, Value::Rate(a)) => {
+        (Value::Rate(a), Multiply | Divide, Value::Int(b)) | (Value::Int(b), Multiply, Value::Rate(a)) => {
             Value::Rate(Rate(combine(a.0, *b)?))
         }
         (Value::Rate(rate), Multiply, Value::Duration(time)) | (Value::Duration(time), Multiply, Value::Rate(rate)) => {
             let bytes = u128::from(rate.0) * u128::from(time.0) / 8_000;
             Value::Size(Size(u64::try_from(bytes).map_err(|_| product())?))
         }
+        // The time it takes, rounded up to a millisecond.
+        (Value::Size(size), Divide, Value::Rate(rate)) => {
+            let millis = (u128::from(size.0) * 8_000)
+                .checked_add(u128::from(rate.0.saturating_sub(1)))
+                .and_then(|bits| bits.checked_div(u128::from(rate.0)));
+            let millis = millis.ok_or_else(|| "nothing can be divided by zero".to_owned())?;
+            Value::Duration(Duration(u64::try_from(millis).map_err(|_| "the quotient is too large".to_owned())?))
+        }
         _ => {
             let word = match operator {
                 Add => "added to",
                 Subtract => "taken from",
                 Multiply => "multiplied with",
+                Divide => "divided by",
             };
             let (a, b) = (left.kind().with_article(), right.kind().with_article());
             return Err(match operator {

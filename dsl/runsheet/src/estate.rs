@@ -3,6 +3,8 @@
 use crate::inventory::*;
 use crate::names::*;
 use crate::units::*;
+use crate::value::Value;
+use crate::window::WindowSheet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,6 +16,25 @@ pub struct Estate {
     pub groups: BTreeMap<GroupName, GroupSheet>,
     /// Where each machine is at home, and what it is there.
     pub machines: BTreeMap<MachineName, MachineSheet>,
+    /// Who is asked, by the name in the plans.
+    #[serde(default)]
+    pub teams: BTreeMap<String, TeamSheet>,
+}
+
+/// A secret of the plans: its name there and its key in the keyring. Never the secret itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRef {
+    pub name: String,
+    pub key: String,
+}
+
+/// People who are asked together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TeamSheet {
+    /// Addresses of its members.
+    pub members: Vec<String>,
+    /// How many of them must agree.
+    pub quorum: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,9 +42,18 @@ pub struct SiteSheet {
     pub name: SiteName,
     /// `qemu`, `simulated`.
     pub provider: String,
-    /// `host:port` of the site agent.
+    /// `host:port` of the site agent; empty when the plans name none.
     pub agent: String,
     pub networks: Vec<NetworkShape>,
+    /// What the provider drives: the address of a vCenter, a region. `None` where the agent itself is the site.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// How the provider logs in there.
+    #[serde(default)]
+    pub login: Option<SecretRef>,
+    /// What the provider calls a network, where that differs from its name in the plans.
+    #[serde(default)]
+    pub labels: BTreeMap<NetworkName, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +64,24 @@ pub struct RouteSheet {
     pub vault: String,
     pub networks: Vec<NetworkPair>,
     pub addresses: Vec<(std::net::IpAddr, std::net::IpAddr)>,
+    /// Name servers: what answers at the left, and what answers for it at the right.
+    #[serde(default)]
+    pub resolvers: Vec<(std::net::IpAddr, std::net::IpAddr)>,
+    /// Who carries data from left to right.
+    #[serde(default)]
+    pub rightward: Carriers,
+    /// Who carries data from right to left.
+    #[serde(default)]
+    pub leftward: Carriers,
+}
+
+/// The servers that carry data along a route in one direction, by the names they enrolled with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carriers {
+    /// Process servers; none: the site agent carries.
+    pub through: Vec<String>,
+    /// Master targets, which write the disks; none: the site agent does.
+    pub target: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,8 +96,8 @@ pub struct NetworkPair {
 pub enum TestNetwork {
     /// A copy with the same addresses and no way out.
     Isolated,
-    /// A network made for tests.
-    Network { network: NetworkName },
+    /// A network made for tests, at one end of the route. A drill at the other end is isolated.
+    Network { network: NetworkName, site: SiteName },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,14 +115,45 @@ pub struct PolicySheet {
     pub change_log: Option<Size>,
     /// zstd level.
     pub compression: i32,
+    /// Writes are followed in order as they come; `cycle` then only says how often a point is made of them.
+    #[serde(default)]
+    pub continuous: bool,
+    /// How often a point is kept that is crash-consistent only; `None`: each cycle makes one.
+    #[serde(default)]
+    pub crash_every: Option<Duration>,
+    /// Beyond `retain_all` points thin out: one in each `every` is kept until the tier ends. In the order of their ends;
+    /// the last one ends at `retain`.
+    #[serde(default)]
+    pub tiers: Vec<RetentionTier>,
+    /// Every point is kept this long; `None`: as long as `retain`.
+    #[serde(default)]
+    pub retain_all: Option<Duration>,
+    /// A key of its own for what these groups write; `None` is the vault's key.
+    #[serde(default)]
+    pub encryption: Option<SecretRef>,
+    /// When a resync may begin by itself; `None` is at any time.
+    #[serde(default)]
+    pub resync_window: Option<WindowSheet>,
+    #[serde(default)]
+    pub initial_copy: InitialCopy,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WindowSheet {
-    pub name: String,
-    pub days: String,
-    pub hours: String,
-    pub zone: String,
+/// One point in each `every`, until it is `until` old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionTier {
+    pub every: Duration,
+    pub until: Duration,
+}
+
+/// How the first copy of a disk reaches the vault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitialCopy {
+    /// Over the wire.
+    #[default]
+    Online,
+    /// By a seed that travels on a disk; what has changed since follows over the wire.
+    Offline,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +167,9 @@ pub struct GroupSheet {
     /// Where they are at home and where they are recovered to; `None` while no plan moves them.
     pub home: Option<SiteName>,
     pub away: Option<SiteName>,
+    /// `select(hq, tag = "shop")`, when the members were chosen by it; `machines` says whom it meant.
+    #[serde(default)]
+    pub query: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,4 +177,10 @@ pub struct MachineSheet {
     pub facts: MachineFacts,
     pub home: SiteName,
     pub group: Option<GroupName>,
+    /// What the home site calls it, where that differs from its name in the plans.
+    #[serde(default)]
+    pub known_as: Option<String>,
+    /// What it becomes at other sites, in the words of their providers: `size`, `storage`.
+    #[serde(default)]
+    pub places: BTreeMap<SiteName, BTreeMap<String, Value>>,
 }

@@ -2,6 +2,7 @@
 //! compiling is offline and repeatable.
 
 use crate::names::*;
+use crate::units::{Duration, Size};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,6 +29,24 @@ pub struct SiteInventory {
     pub provider: String,
     pub capabilities: Capabilities,
     pub machines: Vec<MachineFacts>,
+    /// Names for the plans, where what the site calls a machine is no name: `sql-01` for `SQL PROD (01)`. Written by
+    /// people; a pull keeps them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<MachineName, String>,
+}
+
+impl SiteInventory {
+    /// Keeps of an older answer what a look at a site cannot tell: aliases, and what was learnt by watching.
+    pub fn carry_over(&mut self, old: Self) {
+        if self.aliases.is_empty() {
+            self.aliases = old.aliases;
+        }
+        let mut learnt: BTreeMap<MachineName, ChurnFacts> =
+            old.machines.into_iter().filter_map(|machine| Some((machine.name, machine.churn?))).collect();
+        for machine in self.machines.iter_mut().filter(|machine| machine.churn.is_none()) {
+            machine.churn = learnt.remove(&machine.name);
+        }
+    }
 }
 
 /// What a site can do. Pairs of sites are checked against these, never against product names.
@@ -45,6 +64,9 @@ pub struct Capabilities {
     pub instant_recovery: bool,
     /// Isolated networks for drills.
     pub bubbles: bool,
+    /// A drill's machines can be plugged into a network that is there for tests.
+    #[serde(default)]
+    pub test_networks: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,4 +112,23 @@ pub struct MachineFacts {
     /// Bytes written a second, mean since the last look; 0 when not known.
     #[serde(default)]
     pub churn_bytes_per_second: u64,
+    /// What it writes in its busy hours; known once it has been watched for some days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub churn: Option<ChurnFacts>,
+    /// Where the site keeps it, by kind of container: `cloud` Gold, `folder` /Shop, `resource-group` shop-rg.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// What a machine writes: in 95 of 100 intervals no more than this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChurnFacts {
+    pub interval: Duration,
+    pub p95: Size,
+    /// Days it was watched for, up to `until`.
+    pub days: u32,
+    /// `2027-03-02`.
+    pub until: String,
 }

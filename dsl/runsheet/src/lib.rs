@@ -11,6 +11,7 @@ pub mod sheet;
 pub mod units;
 pub mod value;
 pub mod view;
+pub mod window;
 
 pub use estate::*;
 pub use inventory::*;
@@ -19,3 +20,4 @@ pub use operation::*;
 pub use sheet::*;
 pub use units::{Duration, Rate, Size};
 pub use value::Value;
+pub use window::WindowSheet;

@@ -78,6 +78,7 @@ pub enum ArithmeticOperator {
     Add,
     Subtract,
     Multiply,
+    Divide,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -114,10 +115,16 @@ pub struct Fact {
 #[derive(Clone, Debug, PartialEq)]
 pub enum FactValue {
     Expr(Expr),
-    /// `every 1h app-consistent`.
+    /// `every 1h app-consistent`, `every 1h for 7d`.
     Every {
         interval: Expr,
         kind: Option<Name>,
+        lasting: Option<Expr>,
+        span: Span,
+    },
+    /// `24h, every 1h for 7d`: two values or more.
+    Several {
+        values: Vec<FactValue>,
         span: Span,
     },
     /// `hq -> dr back hq2`, only in `move`.
@@ -127,6 +134,16 @@ pub enum FactValue {
         back: Option<Name>,
         span: Span,
     },
+}
+
+impl FactValue {
+    /// All of it, its further values too.
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Expr(expr) => expr.span,
+            Self::Every { span, .. } | Self::Several { span, .. } | Self::Move { span, .. } => *span,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

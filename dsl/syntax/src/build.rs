@@ -11,6 +11,8 @@ use muster_diagnostics::{Applicability, Diagnostic, Span};
 
 /// The newest edition, and so far the only one.
 const EDITION: u32 = 2026;
+/// Messages of one file up to which a way to mend a line is looked for.
+const SEARCHES_MAX: usize = 20;
 
 pub(crate) struct Builder<'s> {
     pub(crate) source: &'s str,
@@ -45,6 +47,11 @@ impl Builder<'_> {
         children(pair, Rule::name).nth(index).map(|name| self.name(&name))
     }
 
+    /// The nth name that may lie in another file: `hq`, `s.hq`. The file's part stays in its text.
+    pub(crate) fn nth_scoped(&self, pair: &Pair<'_>, index: usize) -> Option<Name> {
+        children(pair, Rule::scoped).nth(index).map(|name| self.name(&name))
+    }
+
     /// The text of the `##` lines right above.
     pub(crate) fn doc(&self, span: Span) -> Option<String> {
         let comments = &self.scan.comments;
@@ -76,7 +83,9 @@ impl Builder<'_> {
         let range = span.start as usize..span.end as usize;
         if !self.scan.is_damaged(&range) {
             let text = pair.as_str().trim_end();
-            self.diagnostics.push(explain::junk(span, text, place));
+            // The search costs some readings of the line; in a file that is no plan at all it is not worth them.
+            let search = self.diagnostics.len() < SEARCHES_MAX;
+            self.diagnostics.push(explain::junk(span, text, place, search));
         }
     }
 
@@ -143,7 +152,7 @@ impl Builder<'_> {
             Rule::place => Item::Place(self.place(pair)?),
             Rule::machine => Item::Machine(Machine {
                 name: name?,
-                site: self.nth_name(pair, 1)?,
+                site: self.nth_scoped(pair, 0)?,
                 facts: self.facts(pair),
                 span,
                 doc,
@@ -229,7 +238,7 @@ impl Builder<'_> {
                 _ => {}
             }
         }
-        let (left, right) = (self.nth_name(pair, 0)?, self.nth_name(pair, 1)?);
+        let (left, right) = (self.nth_scoped(pair, 0)?, self.nth_scoped(pair, 1)?);
         Some(Route { left, right, facts, pairs, span, doc: self.doc(span) })
     }
 
@@ -260,13 +269,13 @@ impl Builder<'_> {
     fn place(&mut self, pair: &Pair<'_>) -> Option<Place> {
         let every = child(pair, Rule::every_machine).is_some();
         let machine = if every { None } else { Some(self.nth_name(pair, 0)?) };
-        let site = self.nth_name(pair, usize::from(!every))?;
+        let site = self.nth_scoped(pair, 0)?;
         Some(Place { machine, site, facts: self.facts(pair), span: self.span(pair) })
     }
 
     fn block(&mut self, pair: &Pair<'_>) -> Option<Block> {
         let span = self.span(pair);
-        let like = child(pair, Rule::like).and_then(|like| self.nth_name(&like, 0));
+        let like = child(pair, Rule::like).and_then(|like| self.nth_scoped(&like, 0));
         Some(Block { name: self.nth_name(pair, 0)?, like, facts: self.facts(pair), span, doc: self.doc(span) })
     }
 
@@ -285,21 +294,37 @@ impl Builder<'_> {
 
     fn fact(&mut self, pair: &Pair<'_>) -> Option<Fact> {
         let span = self.span(pair);
-        let value = match child(pair, Rule::every) {
-            Some(every) => FactValue::Every {
-                interval: self.child_expr(&every)?,
-                kind: self.nth_name(&every, 0),
-                span: self.span(&every),
-            },
-            None => FactValue::Expr(self.child_expr(pair)?),
+        let mut values = Vec::new();
+        for part in pair.clone().into_inner() {
+            match part.as_rule() {
+                Rule::every => values.push(self.every(&part)?),
+                Rule::expr => values.push(FactValue::Expr(self.expr(&part)?)),
+                _ => {}
+            }
+        }
+        let value = match (values.len(), values.first().map(FactValue::span), values.last().map(FactValue::span)) {
+            (0, ..) => return None,
+            (1, ..) => values.remove(0),
+            (_, Some(first), Some(last)) => FactValue::Several { values, span: first.to(last) },
+            _ => return None,
         };
         Some(Fact { name: self.nth_name(pair, 0)?, value, when: self.child_when(pair), span, doc: self.doc(span) })
     }
 
+    fn every(&mut self, pair: &Pair<'_>) -> Option<FactValue> {
+        let mut durations = children(pair, Rule::expr);
+        let interval = self.expr(&durations.next()?)?;
+        let lasting = match durations.next() {
+            Some(lasting) => Some(self.expr(&lasting)?),
+            None => None,
+        };
+        Some(FactValue::Every { interval, kind: self.nth_name(pair, 0), lasting, span: self.span(pair) })
+    }
+
     fn movement(&mut self, pair: &Pair<'_>) -> Option<Fact> {
         let span = self.span(pair);
-        let back = child(pair, Rule::back).and_then(|back| self.nth_name(&back, 0));
-        let (from, to) = (self.nth_name(pair, 0)?, self.nth_name(pair, 1)?);
+        let back = child(pair, Rule::back).and_then(|back| self.nth_scoped(&back, 0));
+        let (from, to) = (self.nth_scoped(pair, 0)?, self.nth_scoped(pair, 1)?);
         let value_span = from.span.to(back.as_ref().map_or(to.span, |back| back.span));
         Some(Fact {
             name: self.name(&child(pair, Rule::kw_move)?),

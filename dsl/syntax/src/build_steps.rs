@@ -158,6 +158,6 @@ impl Builder<'_> {
     }
 
     fn when(&self, pair: &Pair<'_>) -> When {
-        When { names: children(pair, Rule::name).map(|name| self.name(&name)).collect(), span: self.span(pair) }
+        When { names: children(pair, Rule::scoped).map(|name| self.name(&name)).collect(), span: self.span(pair) }
     }
 }

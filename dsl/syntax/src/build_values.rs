@@ -42,6 +42,7 @@ impl Builder<'_> {
                 let operator = match part.as_str() {
                     "+" => ArithmeticOperator::Add,
                     "-" => ArithmeticOperator::Subtract,
+                    "/" => ArithmeticOperator::Divide,
                     _ => ArithmeticOperator::Multiply,
                 };
                 pending = Some((operator, self.span(&part)));

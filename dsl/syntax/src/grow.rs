@@ -106,7 +106,7 @@ fn leaf(text: &str, at_file_start: bool) -> (TokenKind, usize) {
 
 fn token_kind(rule: Rule) -> Option<TokenKind> {
     Some(match rule {
-        Rule::name | Rule::arg_name | Rule::word_every | Rule::word_after => TokenKind::Word,
+        Rule::name | Rule::scoped | Rule::arg_name | Rule::word_every | Rule::word_after => TokenKind::Word,
         Rule::year | Rule::path | Rule::days | Rule::hours | Rule::zone | Rule::int | Rule::quantity | Rule::ip => {
             TokenKind::Literal
         }

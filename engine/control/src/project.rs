@@ -101,7 +101,12 @@ pub fn write_inventory(folder: &Path, pulled: Vec<(SiteName, SiteInventory)>) ->
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Inventory::default(),
         Err(error) => return Err(Failure::from(error).during(format!("read `{}`", path.display()))),
     };
-    inventory.sites.extend(pulled);
+    for (site, mut entry) in pulled {
+        if let Some(old) = inventory.sites.remove(&site) {
+            entry.carry_over(old);
+        }
+        inventory.sites.insert(site, entry);
+    }
     let text = serde_json::to_string_pretty(&inventory)
         .map_err(|error| Failure::permanent(format!("the inventory cannot be written as JSON: {error}")))?;
     write_whole(&path, text.as_bytes())?;

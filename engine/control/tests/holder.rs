@@ -4,8 +4,9 @@
 
 use muster_control::{Access, Event, OpenOptions, Request, Sink, socket};
 use muster_ports::*;
-use muster_runsheet::{Duration as Span, Estate, GroupSheet, MachineSheet, PolicySheet, SiteSheet};
+use muster_runsheet::{Duration as Span, Estate, GroupSheet, InitialCopy, MachineSheet, PolicySheet, SiteSheet};
 use muster_vault::{KeySource, Vault};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,15 @@ fn silent() -> Arc<dyn Sink> {
 fn estate(agent: String, vault: &str) -> Estate {
     let mut estate = Estate::default();
     let hq = SiteName::new("hq");
-    let site = SiteSheet { name: hq.clone(), provider: "simulated".into(), agent, networks: Vec::new() };
+    let site = SiteSheet {
+        name: hq.clone(),
+        provider: "simulated".into(),
+        agent,
+        networks: Vec::new(),
+        endpoint: None,
+        login: None,
+        labels: BTreeMap::new(),
+    };
     estate.sites.insert(hq.clone(), site);
     let policy = PolicySheet {
         name: "gold".into(),
@@ -29,6 +38,13 @@ fn estate(agent: String, vault: &str) -> Estate {
         bandwidth_windows: Vec::new(),
         change_log: None,
         compression: 3,
+        continuous: false,
+        crash_every: None,
+        tiers: Vec::new(),
+        retain_all: None,
+        encryption: None,
+        resync_window: None,
+        initial_copy: InitialCopy::Online,
     };
     let group = GroupSheet {
         name: "orders".into(),
@@ -37,6 +53,7 @@ fn estate(agent: String, vault: &str) -> Estate {
         together: true,
         home: Some(hq.clone()),
         away: None,
+        query: None,
     };
     let facts = MachineFacts {
         name: "db".into(),
@@ -46,9 +63,15 @@ fn estate(agent: String, vault: &str) -> Estate {
         nics: Vec::new(),
         guest_agent: false,
         churn_bytes_per_second: 0,
+        churn: None,
+        containers: BTreeMap::new(),
+        tags: Vec::new(),
         power: Power::Off,
     };
-    estate.machines.insert("db".into(), MachineSheet { facts, home: hq, group: Some("orders".into()) });
+    estate.machines.insert(
+        "db".into(),
+        MachineSheet { facts, home: hq, group: Some("orders".into()), known_as: None, places: BTreeMap::new() },
+    );
     estate.groups.insert("orders".into(), group);
     estate.policies.insert(policy.name.clone(), policy);
     assert!(vault.starts_with("file://"));

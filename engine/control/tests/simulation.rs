@@ -158,6 +158,7 @@ impl Estate {
                 provider: facts.provider,
                 capabilities: facts.capabilities,
                 machines,
+                aliases: BTreeMap::new(),
             };
             inventory.sites.insert(name.clone(), entry);
             sites.insert(name, Arc::new(local));

@@ -149,6 +149,9 @@ impl QemuProvider {
             power: if process.is_some() { Power::On } else { Power::Off },
             guest_agent,
             churn_bytes_per_second,
+            churn: None,
+            containers: BTreeMap::new(),
+            tags: Vec::new(),
         })
     }
 
@@ -224,6 +227,7 @@ impl Provider for QemuProvider {
             app_consistency: true,
             instant_recovery: true,
             bubbles: true,
+            test_networks: false,
         };
         Ok(SiteFacts { site: self.site.clone(), provider: "qemu".to_owned(), detail: accel.detail, capabilities })
     }

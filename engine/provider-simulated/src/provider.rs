@@ -305,6 +305,9 @@ impl SimulatedProvider {
             power: machine.record.power,
             guest_agent: boots.is_some(),
             churn_bytes_per_second: 0,
+            churn: None,
+            containers: std::collections::BTreeMap::new(),
+            tags: Vec::new(),
         }
     }
 }
@@ -338,6 +341,7 @@ impl Provider for SimulatedProvider {
                 app_consistency: true,
                 instant_recovery: false,
                 bubbles: true,
+                test_networks: false,
             },
         };
         self.shared.call(CallClass::Look, async { Ok(facts) }).await

@@ -66,12 +66,16 @@ pub fn inventory(machines: &[(&str, &str, &str)]) -> String {
         power: Power::On,
         guest_agent: true,
         churn_bytes_per_second: 0,
+        churn: None,
+        containers: BTreeMap::new(),
+        tags: Vec::new(),
     };
     let hq = SiteInventory {
         pulled_at: 0,
         provider: "qemu".into(),
         capabilities: Capabilities::default(),
         machines: machines.iter().enumerate().map(facts).collect(),
+        aliases: BTreeMap::new(),
     };
     let inventory = Inventory { format: INVENTORY_FORMAT.into(), sites: BTreeMap::from([("hq".into(), hq)]) };
     serde_json::to_string(&inventory).unwrap()

@@ -395,6 +395,9 @@ fn facts_of(shape: &MachineShape) -> MachineFacts {
         power: Power::Off,
         guest_agent: true,
         churn_bytes_per_second: 0,
+        churn: None,
+        containers: BTreeMap::new(),
+        tags: Vec::new(),
     }
 }
 

@@ -124,6 +124,7 @@ pub async fn pull_inventory(common: &Common) -> Result<Exit> {
                     provider: facts.provider,
                     capabilities: facts.capabilities,
                     machines,
+                    aliases: Default::default(),
                 };
                 pulled.push((name.clone(), entry));
             }

@@ -7,7 +7,7 @@ use muster_executor::*;
 use muster_journal::*;
 use muster_ports::*;
 use muster_runsheet::{
-    Action, Direction, Duration, Edge, EdgeKind, FenceProof, Hash, Kind, Node, NodeKind, Operation, Otherwise,
+    Action, Carriers, Direction, Duration, Edge, EdgeKind, FenceProof, Hash, Kind, Node, NodeKind, Operation, Otherwise,
     RUNSHEET_FORMAT, RetrySheet, Runsheet, SheetPhase,
 };
 use std::collections::BTreeMap;
@@ -326,6 +326,10 @@ pub fn sheet(nodes: Vec<Node>, edges: &str) -> Runsheet {
         owner: None,
         keep: None,
         vault: "file:///vault".into(),
+        carriers: Carriers::default(),
+        resolvers: Vec::new(),
+        test_networks: Vec::new(),
+        teams: BTreeMap::new(),
         inventory: Hash::of("none"),
         sites: Default::default(),
         groups: Default::default(),

@@ -138,6 +138,13 @@ async fn a_drill_stays_locked_and_held_until_its_cleanup() {
         bandwidth_windows: vec![],
         change_log: None,
         compression: 3,
+        continuous: false,
+        crash_every: None,
+        tiers: Vec::new(),
+        retain_all: None,
+        encryption: None,
+        resync_window: None,
+        initial_copy: InitialCopy::Online,
     };
     let estate =
         Estate { policies: [("gold".into(), policy)].into(), groups: bench.sheet.groups.clone(), ..Estate::default() };

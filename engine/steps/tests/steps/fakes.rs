@@ -377,6 +377,7 @@ impl Bench {
                 app_consistency: true,
                 instant_recovery: true,
                 bubbles: true,
+                test_networks: false,
             };
             Arc::new(site)
         };
@@ -485,6 +486,9 @@ fn sheet(kind: Kind, action: Action) -> Runsheet {
         power: Power::On,
         guest_agent: true,
         churn_bytes_per_second: 0,
+        churn: None,
+        containers: BTreeMap::new(),
+        tags: Vec::new(),
     };
     let network = NetworkShape { name: "data".into(), cidr: "10.60.0.0/24".into() };
     let site = |name: &str| SiteSheet {
@@ -492,6 +496,9 @@ fn sheet(kind: Kind, action: Action) -> Runsheet {
         provider: "fake".into(),
         agent: String::new(),
         networks: vec![network.clone()],
+        endpoint: None,
+        login: None,
+        labels: BTreeMap::new(),
     };
     let group = GroupSheet {
         name: "dbs".into(),
@@ -500,6 +507,7 @@ fn sheet(kind: Kind, action: Action) -> Runsheet {
         together: true,
         home: Some("hq".into()),
         away: Some("dr".into()),
+        query: None,
     };
     Runsheet {
         format: RUNSHEET_FORMAT.into(),
@@ -512,10 +520,14 @@ fn sheet(kind: Kind, action: Action) -> Runsheet {
         owner: Some("dr-leads".into()),
         keep: None,
         vault: "file:///v".into(),
+        carriers: Carriers::default(),
+        resolvers: Vec::new(),
+        test_networks: Vec::new(),
+        teams: BTreeMap::new(),
         inventory: Hash::of(""),
         sites: BTreeMap::from([("hq".into(), site("hq")), ("dr".into(), site("dr"))]),
         groups: BTreeMap::from([("dbs".into(), group)]),
-        machines: BTreeMap::from([("db".into(), MachineSheet { facts, home: "hq".into(), group: Some("dbs".into()) })]),
+        machines: BTreeMap::from([("db".into(), MachineSheet { facts, home: "hq".into(), group: Some("dbs".into()), known_as: None, places: BTreeMap::new() })]),
         hooks: BTreeMap::new(),
         assumptions: vec![],
         nodes: vec![node(action, SheetPhase::Rise)],
