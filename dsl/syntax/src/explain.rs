@@ -4,6 +4,7 @@
 //! line could be read.
 
 use crate::grammar::{Rule, readable_length};
+use crate::repair::{Repair, repair};
 use muster_diagnostics::{Applicability, Diagnostic, Span, nearest};
 
 /// Where a line stands.
@@ -77,7 +78,7 @@ impl Place {
         }
     }
 
-    fn words(self) -> Vec<&'static str> {
+    pub(crate) fn words(self) -> Vec<&'static str> {
         match self {
             Place::File => ITEMS.iter().copied().filter(|word| *word != "network").collect(),
             Place::Facts => FACTS.to_vec(),
@@ -89,15 +90,16 @@ impl Place {
         }
     }
 
-    fn rule(self) -> Rule {
+    /// The rule that reads one line of this place alone.
+    pub(crate) fn rule_of_one(self) -> &'static Rule {
         match self {
-            Place::File => Rule::one_top,
-            Place::Facts => Rule::one_fact,
-            Place::Site => Rule::one_site,
-            Place::Route => Rule::one_route,
-            Place::Plan => Rule::one_plan,
-            Place::Body => Rule::one_body,
-            Place::Test => Rule::one_test,
+            Place::File => &Rule::one_top,
+            Place::Facts => &Rule::one_fact,
+            Place::Site => &Rule::one_site,
+            Place::Route => &Rule::one_route,
+            Place::Plan => &Rule::one_plan,
+            Place::Body => &Rule::one_body,
+            Place::Test => &Rule::one_test,
         }
     }
 }
@@ -148,8 +150,35 @@ fn form(word: &str) -> Option<&'static str> {
     })
 }
 
-/// The message for a line that fits no shape. `text` is the line, `span` its place.
-pub(crate) fn junk(span: Span, text: &str, place: Place) -> Diagnostic {
+/// The message for a line that fits no shape. `text` is the line, `span` its place. With `search`, the edit that would
+/// make it readable is looked for.
+pub(crate) fn junk(span: Span, text: &str, place: Place, search: bool) -> Diagnostic {
+    let diagnostic = reason(span, text, place);
+    // A derived step is not mended, and a word that belongs elsewhere is not made another one.
+    if !search || matches!(diagnostic.code.0, 107 | 605) {
+        return diagnostic;
+    }
+    let from = readable_length(*place.rule_of_one(), text);
+    match repair(place, text, from) {
+        Some(found) => mended(diagnostic, span, text, &found),
+        None => diagnostic,
+    }
+}
+
+/// The message with the edit that makes its line readable.
+fn mended(diagnostic: Diagnostic, line: Span, text: &str, found: &Repair) -> Diagnostic {
+    let at = |offset: usize| line.start + u32::try_from(offset).unwrap_or(0);
+    let span = Span { start: at(found.at.start), end: at(found.at.end), ..line };
+    let applicability = if found.certain { Applicability::Certain } else { Applicability::Maybe };
+    let words = found.words(text);
+    let help = match diagnostic.help.as_deref().and_then(|help| help.strip_prefix("it is written ")) {
+        Some(form) if !words.starts_with("did you mean") => format!("{words}: it is written {form}"),
+        _ => words,
+    };
+    diagnostic.help(help).fix(span, found.replacement.clone(), applicability)
+}
+
+fn reason(span: Span, text: &str, place: Place) -> Diagnostic {
     let word_length = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).unwrap_or(text.len());
     let word = text.get(..word_length).unwrap_or("");
     let word_span = Span { end: span.start + word_length as u32, ..span };
@@ -263,7 +292,7 @@ fn misplaced_fact(span: Span, word: &str, place: Place) -> Diagnostic {
 
 /// A line that begins well: says from where on it is not understood.
 fn unreadable(span: Span, text: &str, word: &str, place: Place, is_fact: bool) -> Diagnostic {
-    let mut from = readable_length(place.rule(), text).clamp(word.len().min(text.len()), text.len());
+    let mut from = readable_length(*place.rule_of_one(), text).clamp(word.len().min(text.len()), text.len());
     while !text.is_char_boundary(from) {
         from -= 1;
     }

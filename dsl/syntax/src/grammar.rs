@@ -28,6 +28,11 @@ pub(crate) fn readable_length(rule: Rule, text: &str) -> usize {
     PlanParser::parse(rule, text).map_or_else(|error| furthest(&error), |_| text.len())
 }
 
+/// Whether all of `text` is one `rule`.
+pub(crate) fn is_readable(rule: Rule, text: &str) -> bool {
+    PlanParser::parse(rule, text).is_ok()
+}
+
 fn furthest(error: &pest::error::Error<Rule>) -> usize {
     match error.location {
         InputLocation::Pos(at) | InputLocation::Span((at, _)) => at,
