@@ -8,4 +8,4 @@ mod table;
 
 pub use estimate::{Estimate, Span};
 pub use graph::{dot, mermaid};
-pub use table::{table, words};
+pub use table::{probe_words, table, words};

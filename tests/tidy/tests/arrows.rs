@@ -12,7 +12,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("muster-editor", &["muster-diagnostics", "muster-syntax"]),
     // The table of a sheet shows assumed times, which the standard library holds.
     ("muster-runsheet", &["muster-stdlib"]),
-    ("muster-compiler", &["muster-diagnostics", "muster-syntax", "muster-runsheet", "muster-stdlib"]),
+    // What a sheet would do rests on its graph and on the assumed times of the standard library.
+    ("muster-forecast", &["muster-runsheet", "muster-stdlib"]),
+    // Promises are checked against estimates.
+    (
+        "muster-compiler",
+        &["muster-diagnostics", "muster-syntax", "muster-runsheet", "muster-forecast", "muster-stdlib"],
+    ),
     // Ports speak the language of the runsheet: names, inventory.
     ("muster-ports", &["muster-runsheet"]),
     ("muster-journal", &["muster-ports", "muster-runsheet"]),
@@ -33,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "muster-ports",
             "muster-runsheet",
+            "muster-forecast",
             "muster-compiler",
             "muster-diagnostics",
             "muster-journal",
@@ -49,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "muster-ports",
             "muster-runsheet",
+            "muster-forecast",
             "muster-compiler",
             "muster-diagnostics",
             "muster-syntax",
@@ -66,7 +74,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates of `tests/` may use whatever they test; nothing may use them but each other.
-const TESTS: &[&str] = &["muster-tidy", "muster-lab", "muster-demo", "muster-end-to-end"];
+const TESTS: &[&str] = &["muster-tidy", "muster-lab", "muster-demo", "muster-language", "muster-end-to-end"];
 
 fn metadata() -> serde_json::Value {
     let output = Command::new(env!("CARGO"))

@@ -1,0 +1,52 @@
+//! A sheet as numbers: who waits for whom, and which semaphores each step holds while it runs.
+
+use crate::conditions::Conditions;
+use muster_runsheet::{EdgeKind, Kind, Runsheet, SheetPhase};
+use std::collections::BTreeMap;
+
+/// By place in the sheet.
+#[derive(Clone, Debug)]
+pub(crate) struct Chart {
+    /// Steps before each, with whether only their end is awaited.
+    pub before: Vec<Vec<(u32, EdgeKind)>>,
+    pub after: Vec<Vec<u32>>,
+    /// Semaphores each holds, as places in `capacity`.
+    pub locks: Vec<Vec<u32>>,
+    pub capacity: Vec<u32>,
+    /// The end waits for it: where an application rises, all but what settles behind it.
+    pub counted: Vec<bool>,
+}
+
+impl Chart {
+    /// Edges from or to steps that are not there are left out: a sheet with such is refused where it is read.
+    pub(crate) fn new(sheet: &Runsheet, conditions: &Conditions) -> Self {
+        let index: BTreeMap<_, u32> = sheet.nodes.iter().map(|node| &node.id).zip(0..).collect();
+        let mut before = vec![Vec::new(); sheet.nodes.len()];
+        let mut after = vec![Vec::new(); sheet.nodes.len()];
+        for edge in &sheet.edges {
+            let (Some(from), Some(to)) = (index.get(&edge.from), index.get(&edge.to)) else { continue };
+            before[*to as usize].push((*from, edge.kind));
+            after[*from as usize].push(*to);
+        }
+        let mut names: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut capacity = Vec::new();
+        let mut locks = Vec::with_capacity(sheet.nodes.len());
+        for node in &sheet.nodes {
+            let mut held = Vec::with_capacity(node.locks.len());
+            for lock in &node.locks {
+                held.push(*names.entry(lock).or_insert_with(|| {
+                    capacity.push(conditions.capacity(lock));
+                    capacity.len() as u32 - 1
+                }));
+            }
+            locks.push(held);
+        }
+        let rises = sheet.operation.kind.is_live() || sheet.operation.kind == Kind::Test;
+        let counted = sheet.nodes.iter().map(|node| !rises || node.phase != SheetPhase::Settle).collect();
+        Self { before, after, locks, capacity, counted }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.after.len()
+    }
+}

@@ -1,0 +1,300 @@
+//! How long a sheet takes: one course on medians for the table, two thousand drawn ones for the chance to be in time.
+
+use crate::TRIALS;
+use crate::chance::{Dice, name_hash};
+use crate::chart::Chart;
+use crate::conditions::{Blow, Conditions, freight};
+use crate::course::{Course, Play};
+use crate::evidence::Evidence;
+use crate::quantile::nearest_rank;
+use crate::spread::{Origin, Spread};
+use muster_runsheet::{
+    Action, Duration, Estate, GroupName, Kind, Node, Otherwise, PolicySheet, Rate, Runsheet, SheetPhase, StepId,
+};
+use serde::Serialize;
+
+/// How a step ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    Done,
+    /// It fails, and the run goes on without it.
+    Degraded,
+    /// It fails, and a person has to decide (or, with `else undo`, everything is taken back).
+    Stuck,
+    /// It never begins.
+    Never,
+}
+
+/// A step on the clock of the run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Span {
+    pub id: StepId,
+    /// `None` when it never begins.
+    pub start: Option<Duration>,
+    /// With all its attempts.
+    pub took: Duration,
+    pub p95: Duration,
+    pub origin: Origin,
+    /// Past runs the duration rests on.
+    pub samples: usize,
+    /// Attempts before the one that counts.
+    pub failures: u32,
+    pub fate: Fate,
+    /// Any delay of it delays the end.
+    pub critical: bool,
+}
+
+impl Span {
+    pub fn end(&self) -> Option<Duration> {
+        self.start.map(|start| Duration(start.0.saturating_add(self.took.0)))
+    }
+    pub fn assumed(&self) -> bool {
+        self.origin == Origin::Assumed
+    }
+}
+
+/// What the drawn courses say.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trials {
+    pub count: u32,
+    /// Of those that reach the end by themselves; `None` when none does.
+    pub p50: Option<Duration>,
+    pub p95: Option<Duration>,
+    /// Share of all trials that are in time; `None` without a promise.
+    pub met: Option<f64>,
+    /// Trials in which a step fails for good and a person has to decide.
+    pub stuck: u32,
+}
+
+/// When each step runs, as far as can be known before.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// In the order of the sheet.
+    pub steps: Vec<Span>,
+    /// Until the last step that production waits for, on the run's clock: what runs in `settle` behind it is not
+    /// counted. `None` when a step before it fails for good.
+    pub total: Option<Duration>,
+    /// Until everything has ended.
+    pub whole: Option<Duration>,
+    /// When the clock of the promise starts: with the run, or with the first stop of an orderly one.
+    pub clock_from: Duration,
+    /// By the clock of the promise.
+    pub objective: Option<Duration>,
+    pub trials: Trials,
+    /// Part of the longest way rests on assumptions.
+    pub assumed: bool,
+    /// Nothing on the longest way was measured or is written in the plan.
+    pub no_evidence: bool,
+}
+
+/// By what the plan itself says, waits and `usually`, with everything else taking no time and no semaphore ever taken:
+/// faster than that it cannot be.
+pub fn written_total(sheet: &Runsheet) -> Duration {
+    let mut chart = Chart::new(sheet, &Conditions::default());
+    chart.locks.iter_mut().for_each(Vec::clear);
+    let plays: Vec<Play> = sheet.nodes.iter().map(|node| Play::Ends(Spread::written(node).0)).collect();
+    let mut course = Course::default();
+    course.run(&chart, &plays);
+    let total = course.healthy(&chart, &plays).unwrap_or_default();
+    Duration(total.saturating_sub(clock_from(sheet, &course)))
+}
+
+/// A planned move is measured from the moment production stops.
+fn clock_from(sheet: &Runsheet, course: &Course) -> u64 {
+    if sheet.operation.kind != Kind::Planned {
+        return 0;
+    }
+    let leaves = |at: &usize| {
+        let node = &sheet.nodes[*at];
+        node.phase == SheetPhase::Leave && matches!(node.action, Action::Stop { .. } | Action::Run { .. })
+    };
+    (0..sheet.nodes.len()).filter(leaves).filter_map(|at| course.start(at)).min().unwrap_or(0)
+}
+
+/// Everything that is the same in every trial.
+struct Model<'a> {
+    sheet: &'a Runsheet,
+    conditions: &'a Conditions,
+    chart: Chart,
+    spreads: Vec<Spread>,
+    hashes: Vec<u64>,
+    blows: Vec<Blow>,
+    /// Milliseconds below which the link does not let a step end.
+    floors: Vec<u64>,
+}
+
+impl<'a> Model<'a> {
+    fn new(sheet: &'a Runsheet, estate: &Estate, evidence: &Evidence, conditions: &'a Conditions) -> Self {
+        let spread = |node: &Node| Spread::of(node, sheet.operation, evidence.history.as_ref());
+        Self {
+            sheet,
+            conditions,
+            chart: Chart::new(sheet, conditions),
+            spreads: sheet.nodes.iter().map(spread).collect(),
+            hashes: sheet.nodes.iter().map(|node| name_hash(node.id.as_str())).collect(),
+            blows: sheet.nodes.iter().map(|node| conditions.blow(sheet, node)).collect(),
+            floors: sheet.nodes.iter().map(|node| floor(sheet, estate, conditions, node)).collect(),
+        }
+    }
+
+    /// How the step goes when attempts take what `draw` says and this many of them fail.
+    fn play(&self, at: usize, failures: u32, took: u64, failed: impl Fn(u32) -> u64) -> (Play, Fate) {
+        let node = &self.sheet.nodes[at];
+        let lost = |after: u64| match node.otherwise {
+            Otherwise::Continue => (Play::Ends(after), Fate::Degraded),
+            Otherwise::Pause | Otherwise::Undo => (Play::Sticks(after), Fate::Stuck),
+        };
+        let took = match self.blows[at] {
+            Blow::None => took.max(self.floors[at]),
+            // Nobody knows how long a dead site is waited for but for the limit.
+            Blow::Fails => return lost(node.within.0),
+            Blow::Signature => took.max(signature()),
+        };
+        let retry = node.retry.map_or(0, |retry| retry.count);
+        let mut sum = 0_u64;
+        for attempt in 0..failures {
+            sum = sum.saturating_add(failed(attempt));
+            if attempt >= retry || sum >= node.within.0 {
+                return lost(sum.min(node.within.0));
+            }
+            if let Some(retry) = node.retry {
+                let delay = retry.delay.0.saturating_mul(u64::from(retry.factor.max(1)).saturating_pow(attempt));
+                sum = sum.saturating_add(delay);
+            }
+        }
+        let sum = sum.saturating_add(took);
+        // A wait has no limit of its own.
+        if sum > node.within.0 && !matches!(node.action, Action::Wait { .. }) {
+            return lost(node.within.0);
+        }
+        (Play::Ends(sum), Fate::Done)
+    }
+
+    fn forced(&self, at: usize) -> u32 {
+        self.conditions.fail.get(&self.sheet.nodes[at].id).copied().unwrap_or(0)
+    }
+
+    /// Medians, and only the failures that the conditions name.
+    fn typical(&self, at: usize) -> (Play, Fate) {
+        let median = self.spreads[at].quantile(0.5).0;
+        self.play(at, self.forced(at), median, |_| self.spreads[at].draw_failed(0.5))
+    }
+
+    fn drawn(&self, at: usize, dice: Dice, trial: u32) -> Play {
+        let (spread, hash) = (&self.spreads[at], self.hashes[at]);
+        if spread.origin == Origin::None && self.blows[at] == Blow::None && self.forced(at) == 0 {
+            return Play::Ends(self.floors[at]);
+        }
+        let mut failures = self.forced(at);
+        let retries = self.sheet.nodes[at].retry.map_or(0, |retry| retry.count);
+        while failures <= retries && spread.failing > 0.0 && dice.draw(trial, hash, 8 + failures) < spread.failing {
+            failures += 1;
+        }
+        let took = spread.draw(dice.draw(trial, hash, 0), dice.draw(trial, hash, 1));
+        self.play(at, failures, took, |attempt| spread.draw_failed(dice.draw(trial, hash, 1_000 + attempt))).0
+    }
+
+    fn trials(&self, dice: Dice) -> Trials {
+        let (mut course, mut plays) = (Course::default(), vec![Play::Ends(0); self.chart.len()]);
+        let mut took: Vec<u64> = Vec::with_capacity(TRIALS as usize);
+        for trial in 0..TRIALS {
+            for (at, play) in plays.iter_mut().enumerate() {
+                *play = self.drawn(at, dice, trial);
+            }
+            course.run(&self.chart, &plays);
+            if let Some(total) = course.healthy(&self.chart, &plays) {
+                took.push(total.saturating_sub(clock_from(self.sheet, &course)));
+            }
+        }
+        took.sort_unstable();
+        let promise = self.sheet.rto.filter(|_| self.sheet.operation.kind.is_live());
+        let met = promise.map(|rto| took.partition_point(|total| *total <= rto.0) as f64 / f64::from(TRIALS));
+        Trials {
+            count: TRIALS,
+            p50: nearest_rank(&took, 0.50).map(Duration),
+            p95: nearest_rank(&took, 0.95).map(Duration),
+            met,
+            stuck: TRIALS - took.len() as u32,
+        }
+    }
+}
+
+/// What it takes to find a person who signs that a site is dead.
+fn signature() -> u64 {
+    let line = muster_stdlib::timing("approve");
+    line.and_then(|line| line.assumed.parse::<Duration>().ok()).unwrap_or_default().0
+}
+
+fn policy<'a>(sheet: &Runsheet, estate: &'a Estate, group: &GroupName) -> Option<&'a PolicySheet> {
+    estate.policies.get(sheet.groups.get(group)?.policy.as_ref()?)
+}
+
+fn floor(sheet: &Runsheet, estate: &Estate, conditions: &Conditions, node: &Node) -> u64 {
+    let cycle = |group: &GroupName| policy(sheet, estate, group).map(|policy| policy.cycle);
+    let bytes = freight(sheet, node, &cycle);
+    if bytes == 0 {
+        return 0;
+    }
+    let group = match &node.action {
+        Action::SyncFinal { group } => Some(group),
+        action => action.machine().and_then(|machine| sheet.machines.get(machine)?.group.as_ref()),
+    };
+    let allowed = group.and_then(|group| policy(sheet, estate, group)).and_then(slowest);
+    let link = conditions.rate(&sheet.source, &sheet.target);
+    let Some(rate) = allowed.into_iter().chain(link).min() else { return 0 };
+    u64::try_from(u128::from(bytes) * 8_000 / u128::from(rate.0.max(1))).unwrap_or(u64::MAX)
+}
+
+/// The least that a policy ever lets through; `None` is without limit.
+pub(crate) fn slowest(policy: &PolicySheet) -> Option<Rate> {
+    policy.bandwidth_windows.iter().map(|(_, rate)| *rate).chain(policy.bandwidth).min()
+}
+
+impl Estimate {
+    /// The same sheet, evidence, conditions and dice give the same estimate.
+    pub fn of(sheet: &Runsheet, estate: &Estate, evidence: &Evidence, conditions: &Conditions, dice: Dice) -> Self {
+        let model = Model::new(sheet, estate, evidence, conditions);
+        let mut estimate = Self::typical(&model);
+        estimate.trials = model.trials(dice);
+        estimate
+    }
+
+    fn typical(model: &Model<'_>) -> Self {
+        let (sheet, chart) = (model.sheet, &model.chart);
+        let (plays, fates): (Vec<Play>, Vec<Fate>) = (0..chart.len()).map(|at| model.typical(at)).unzip();
+        let mut course = Course::default();
+        course.run(chart, &plays);
+        let total = course.healthy(chart, &plays);
+        let critical = course.critical(chart, total.unwrap_or(0));
+        let span = |(at, node): (usize, &Node)| Span {
+            id: node.id.clone(),
+            start: course.start(at).map(Duration),
+            took: Duration(plays[at].took()),
+            p95: model.spreads[at].quantile(0.95),
+            origin: if model.blows[at] == Blow::Signature { Origin::Assumed } else { model.spreads[at].origin },
+            samples: model.spreads[at].samples,
+            failures: model.forced(at),
+            fate: if course.start(at).is_some() { fates[at] } else { Fate::Never },
+            critical: critical[at],
+        };
+        let steps: Vec<Span> = sheet.nodes.iter().enumerate().map(span).collect();
+        let from = clock_from(sheet, &course);
+        let on_the_way = || steps.iter().filter(|span| span.critical && span.took != Duration::ZERO);
+        Self {
+            total: total.map(Duration),
+            whole: course.whole(chart, &plays).map(Duration),
+            clock_from: Duration(from),
+            objective: total.map(|total| Duration(total.saturating_sub(from))),
+            trials: Trials { count: 0, p50: None, p95: None, met: None, stuck: 0 },
+            assumed: on_the_way().any(Span::assumed),
+            no_evidence: on_the_way().next().is_some()
+                && on_the_way().all(|span| matches!(span.origin, Origin::Assumed | Origin::None)),
+            steps,
+        }
+    }
+
+    pub fn span(&self, id: &StepId) -> Option<&Span> {
+        self.steps.iter().find(|span| span.id == *id)
+    }
+}
