@@ -4,19 +4,17 @@ use crate::context::Context;
 use crate::lower::Addresses;
 use crate::machines::GroupModel;
 use crate::model::{PlanModel, RISING};
-use crate::policies::{PolicyModel, check_policy};
+use crate::policies::PolicyModel;
 use crate::{Program, plans::Resolved};
 use muster_diagnostics::Diagnostic;
-use muster_runsheet::{Duration, Kind, PointChoice};
+use muster_runsheet::{Kind, PointChoice};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) type Policies = BTreeMap<String, Option<PolicyModel>>;
 
 /// Checks that need no lowering. A plan with a mistake is no longer whole.
 pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, plans: &mut [Resolved]) {
-    for policy in policies.values().flatten() {
-        check_policy(cx, policy);
-    }
+    crate::promises::check(cx, policies);
     for group in cx.groups.values() {
         check_group(cx, group, policies);
     }
@@ -34,36 +32,10 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
     }
 }
 
-/// Bandwidth against what the machines write (E0402), and freezing against agents (E0410).
+/// Freezing against agents: E0410.
 fn check_group(cx: &Context<'_>, group: &GroupModel, policies: &Policies) {
     let Some(Some(policy)) = group.policy.as_ref().and_then(|name| policies.get(name)) else { return };
     let facts = |name: &String| cx.machines.get(name).and_then(|entry| entry.at.get(entry.first_site()?));
-    let churn: u64 =
-        group.machines.iter().filter_map(|(name, _)| facts(name)).map(|facts| facts.churn_bytes_per_second).sum();
-    let bits = u128::from(churn) * 8;
-    for (rate, span) in policy.rates.iter().filter(|_| churn > 0) {
-        let cycle = u128::from(policy.sheet.cycle.0);
-        let worst = cycle + cycle * bits / u128::from(rate.0.max(1));
-        if bits < u128::from(rate.0) && worst <= u128::from(policy.sheet.rpo.0) {
-            continue;
-        }
-        let message =
-            format!("policy `{}` cannot keep its {} promise for `{}`", policy.sheet.name, policy.sheet.rpo, group.name);
-        let why = match bits < u128::from(rate.0) {
-            true => format!("a cycle and its transfer take {}", Duration(u64::try_from(worst).unwrap_or(u64::MAX))),
-            false => "the backlog grows for as long as this rate lasts".to_owned(),
-        };
-        cx.push(
-            Diagnostic::error(402, message, policy.rpo, "promised here")
-                .related(*span, format!("{rate} at most"))
-                .note(format!(
-                    "`{}` writes {} a second by the inventory; {why}",
-                    group.name,
-                    muster_runsheet::Rate(churn.saturating_mul(8))
-                ))
-                .help("allow more bandwidth, or promise less"),
-        );
-    }
     let deaf: Vec<&str> = group
         .machines
         .iter()
@@ -174,7 +146,7 @@ fn check_machines(cx: &Context<'_>, plan: &PlanModel) {
             Some(group) if group.policy.is_some() || group.broken || created => {}
             _ if created => {}
             // A group that lost a member to a typo may be the one this machine was meant to be in.
-            None if cx.groups.values().any(|group| group.broken) => {}
+            None if cx.groups.values().any(|group| group.broken) || cx.is_in_unread(machine) => {}
             Some(group) => cx.push(
                 Diagnostic::error(
                     303,

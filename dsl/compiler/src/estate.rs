@@ -35,7 +35,16 @@ pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]
         let Some((home, facts)) = home else { continue };
         let group = cx.groups.values().find(|group| group.machines.iter().any(|(machine, _)| machine == name));
         let group = group.map(|group| group.name.as_str().into());
-        estate.machines.insert(name.as_str().into(), MachineSheet { facts: facts.clone(), home: home.clone(), group, known_as: None, places: Default::default() });
+        estate.machines.insert(
+            name.as_str().into(),
+            MachineSheet {
+                facts: facts.clone(),
+                home: home.clone(),
+                group,
+                known_as: None,
+                places: Default::default(),
+            },
+        );
     }
     estate
 }

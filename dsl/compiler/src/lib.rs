@@ -21,8 +21,10 @@ mod machines;
 mod model;
 mod names;
 mod net;
+mod people;
 mod plans;
 mod policies;
+mod promises;
 mod quantity;
 mod script;
 mod secrets;
@@ -30,6 +32,8 @@ mod sites;
 mod steps;
 mod suggest;
 mod value;
+mod week;
+mod windows;
 
 pub use lower::{cleanup_sheet, cleanup_sheet_from};
 
@@ -131,12 +135,14 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
     cx.routes = sites::resolve_routes(&cx);
     cx.routes_unread = cx.errors() > before;
     names::check_lets(&cx);
-    let policies = policies::resolve_policies(&cx);
+    let windows = windows::resolve_windows(&cx);
+    let policies = policies::resolve_policies(&cx, &windows);
+    let teams = people::resolve_teams(&cx);
     machines::resolve_groups(&mut cx);
     hooks::resolve_hooks(&mut cx);
     let mut resolved = plans::resolve_plans(&cx);
     let mut program = Program {
-        estate: estate::assemble(&cx, &policies, &resolved),
+        estate: Estate { teams, ..estate::assemble(&cx, &policies, &resolved) },
         routes: cx.routes.clone(),
         hooks: cx.hooks.clone(),
         secrets: secrets::resolve(&cx),

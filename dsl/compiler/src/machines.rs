@@ -338,7 +338,8 @@ fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupMo
             _ => None,
         },
         None => {
-            if lookup("policy").is_none() && !cx.is_unread(block.span) {
+            let misspelt = crate::facts::is_misspelt(&GROUP, &block.facts, "policy");
+            if lookup("policy").is_none() && !misspelt && !cx.is_unread(block.span) {
                 cx.push(
                     Diagnostic::error(
                         304,
@@ -376,7 +377,9 @@ pub(crate) fn base_of<'a>(
 ) -> Option<(usize, &'a [ast::Fact])> {
     let like = block.like.as_ref()?;
     let symbol = cx.named(module, like, kind)?;
-    let (Item::Policy(base) | Item::Group(base)) = &cx.modules[symbol.module].ast.items[symbol.index] else {
+    let (Item::Policy(base) | Item::Group(base) | Item::Team(base)) =
+        &cx.modules[symbol.module].ast.items[symbol.index]
+    else {
         return None;
     };
     if let Some(deeper) = &base.like {

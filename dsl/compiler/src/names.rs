@@ -42,7 +42,7 @@ impl Kind {
     }
     /// Such names are known to the engine by themselves, so they are one in all files together.
     fn is_global(self) -> bool {
-        matches!(self, Self::Site | Self::Machine | Self::Policy | Self::Group | Self::Hook | Self::Probe | Self::Plan)
+        !matches!(self, Self::Let | Self::Window | Self::Template)
     }
 }
 
@@ -128,6 +128,12 @@ pub(crate) fn collect(cx: &mut Context<'_>) {
         cx.modules[module].scope = scope;
     }
     for module in 0..cx.modules.len() {
+        // What an unread line names may be declared or imported there.
+        let unread = cx.unread_words(cx.modules[module].file);
+        let scope = &mut cx.modules[module].scope;
+        scope.poisoned.extend(unread.into_iter().filter(|word| !scope.names.contains_key(word)));
+    }
+    for module in 0..cx.modules.len() {
         import(cx, module);
     }
 }
@@ -184,17 +190,25 @@ fn last_part(path: &str) -> &str {
 fn import_name(cx: &mut Context<'_>, module: usize, target: usize, name: &ast::Name) {
     let found = cx.modules[target].scope.names.get(&name.text).copied().filter(|symbol| symbol.module == target);
     let Some(symbol) = found else {
+        if cx.is_poisoned(target, &name.text) {
+            cx.modules[module].scope.poisoned.push(name.text.clone());
+            return;
+        }
         let path = cx.modules[target].path.clone();
         let own = cx.modules[target].scope.names.iter().filter(|(_, symbol)| symbol.module == target);
         let names: Vec<&str> = own.map(|(name, _)| name.as_str()).collect();
         let mut diagnostic =
             Diagnostic::error(201, format!("`{path}` has no `{}`", name.text), name.span, "not declared there");
-        diagnostic = match nearest(&name.text, names.iter().copied()) {
+        let near = nearest(&name.text, names.iter().copied()).map(str::to_owned);
+        diagnostic = match &near {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe),
             None => diagnostic.help(format!("it declares {}", listed(names))),
         };
         cx.push(diagnostic);
-        cx.modules[module].scope.poisoned.push(name.text.clone());
+        let scope = &mut cx.modules[module].scope;
+        scope.poisoned.push(name.text.clone());
+        // The name that was meant is used below, and is not there because of this mistake.
+        scope.poisoned.extend(near.filter(|near| !scope.names.contains_key(near)));
         return;
     };
     if let Some(first) = cx.modules[module].scope.names.get(&name.text).copied() {
@@ -383,6 +397,10 @@ impl Context<'_> {
             Diagnostic::error(201, format!("there is no {what} `{}`", name.text), name.span, UNKNOWN_NAME);
         if let Some(near) = nearest(&name.text, names) {
             diagnostic = diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe);
+            if let Some(declared) = scope.names.get(near) {
+                // The misspelt one may be that.
+                diagnostic = diagnostic.related(declared.span, "declared here");
+            }
         } else if let Some(path) = self.declared_elsewhere(&name.text, kind) {
             diagnostic = diagnostic.help(format!(
                 "`{path}` declares it: `use ./{} {{ {} }}`",

@@ -5,7 +5,7 @@ use crate::facts::{Facts, Shape, plain, word};
 use crate::model::{Condition, LineModel, PlanModel, RISING, StageModel, VerbModel, When};
 use crate::names::Kind;
 use crate::steps::Lines;
-use crate::suggest::{listed, nearest};
+use crate::suggest::{certainty, listed, nearest};
 use crate::value::{Env, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
 use muster_runsheet::{Duration, PointChoice};
@@ -134,7 +134,7 @@ fn route_between(cx: &Context<'_>, from: &ast::Name, to: &ast::Name) -> Option<u
 
 fn resolve_owner(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Option<String> {
     match &expr.kind {
-        ExprKind::Ref(reference) => crate::policies::person(cx, module, reference),
+        ExprKind::Ref(reference) => crate::people::person(cx, module, reference),
         _ => cx.text(module, &Env::new(), expr),
     }
 }
@@ -155,7 +155,11 @@ fn resolve_point(cx: &Context<'_>, module: usize, fact: &ast::Fact) -> Option<(C
         let diagnostic = Diagnostic::error(211, "this is not a kind of recovery point", expr.span, "unknown kind");
         let names = || WORDS.iter().map(|(word, _)| *word);
         return cx.report(match word(expr).and_then(|word| nearest(word, names())) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(expr.span, near, Applicability::Maybe),
+            Some(near) => {
+                let words: Vec<&str> = names().collect();
+                let certainty = certainty(word(expr).unwrap_or(""), &words);
+                diagnostic.help(format!("did you mean `{near}`?")).fix(expr.span, near, certainty)
+            }
             None => diagnostic.help(format!("kinds are {}", listed(names()))),
         });
     };
@@ -188,11 +192,14 @@ fn no_operation(cx: &Context<'_>, module: usize, name: &ast::Name, fact: bool) -
             .note("what a plan does must not depend on the hour at which it is run")
             .help("windows stand behind `bandwidth` in a policy");
     }
-    let words = || When::WORDS.iter().map(|(word, _)| *word);
+    let words: Vec<&str> = When::WORDS.iter().map(|(word, _)| *word).collect();
     let diagnostic = Diagnostic::error(602, format!("`{}` is no operation", name.text), name.span, "unknown operation");
-    match nearest(&name.text, words()) {
-        Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe),
-        None => diagnostic.help(format!("conditions are {}", listed(words()))),
+    match nearest(&name.text, words.iter().copied()) {
+        Some(near) => {
+            let certainty = certainty(&name.text, &words);
+            diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, certainty)
+        }
+        None => diagnostic.help(format!("conditions are {}", listed(words))),
     }
 }
 
@@ -217,13 +224,23 @@ fn resolve_stages(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Vec<Stag
             ));
         }
         let known = |name: &&ast::Name| plan.stages.iter().any(|stage| stage.name.text == name.text);
-        for unknown in stage.after.iter().filter(|name| !known(name)) {
+        let said = |name: &&ast::Name| known(name) || cx.is_poisoned(module, &name.text);
+        for unknown in stage.after.iter().filter(|name| !said(name)) {
             let names = plan.stages.iter().map(|stage| stage.name.text.as_str());
             let diagnostic =
                 Diagnostic::error(201, format!("there is no stage `{}`", unknown.text), unknown.span, "unknown stage");
             cx.push(match nearest(&unknown.text, names.clone()) {
                 Some(near) => {
-                    diagnostic.help(format!("did you mean `{near}`?")).fix(unknown.span, near, Applicability::Maybe)
+                    let declared = plan.stages.iter().find(|stage| stage.name.text == near);
+                    let diagnostic = diagnostic.help(format!("did you mean `{near}`?")).fix(
+                        unknown.span,
+                        near,
+                        Applicability::Maybe,
+                    );
+                    match declared {
+                        Some(stage) => diagnostic.related(stage.name.span, "this stage"),
+                        None => diagnostic,
+                    }
                 }
                 None => diagnostic.help(format!("the plan has {}", listed(names))),
             });

@@ -1,30 +1,43 @@
-//! Policies, the windows they vary by, and teams.
+//! Policies: how often data leaves, what is kept of it and for how long, through how much bandwidth.
 
 use crate::context::Context;
 use crate::facts::{Facts, Shape, plain, word};
 use crate::machines::base_of;
 use crate::names::Kind;
+use crate::secrets::key_of;
+use crate::suggest::nearest;
 use crate::value::{Env, Type, Value};
-use muster_diagnostics::{Diagnostic, Span};
-use muster_runsheet::{Duration, InitialCopy, PolicySheet, Rate, Size, WindowSheet};
+use crate::windows::Windows;
+use muster_diagnostics::{Applicability, Diagnostic, Span};
+use muster_runsheet::{Duration, InitialCopy, PolicySheet, Rate, RetentionTier, SecretRef, Size, WindowSheet};
 use muster_syntax::ast::{self, ExprKind, Fact, FactValue, Item};
 use std::collections::BTreeMap;
 
 const POLICY: Shape = Shape {
     what: "a policy",
-    known: &["rpo", "replicate", "snapshot", "retain", "bandwidth", "change-log", "compression"],
+    known: &[
+        "rpo",
+        "replicate",
+        "snapshot",
+        "retain",
+        "bandwidth",
+        "change-log",
+        "compression",
+        "encryption",
+        "resync",
+        "initial-copy",
+    ],
     required: &["rpo", "replicate", "retain"],
     conditional: &["bandwidth"],
 };
-const TEAM: Shape = Shape { what: "a team", known: &["members", "quorum"], required: &["members"], conditional: &[] };
 
 /// zstd levels: beyond these a level costs more than a network gives back.
 const COMPRESSION: std::ops::RangeInclusive<u64> = 1..=19;
 const COMPRESSION_DEFAULT: i32 = 3;
 /// A cycle shorter than this never ends before the next begins.
 const CYCLE_MIN: Duration = Duration::from_secs(1);
-
-const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+/// How often a point is made of what a continuous replication has brought.
+const CONTINUOUS_POINTS: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub(crate) struct PolicyModel {
@@ -32,93 +45,31 @@ pub(crate) struct PolicyModel {
     pub rpo: Span,
     pub cycle: Span,
     pub app: Option<Span>,
-    /// Of each bandwidth, with its rate.
-    pub rates: Vec<(Rate, Span)>,
+    pub crash: Option<Span>,
+    pub change_log: Option<Span>,
+    pub rates: Vec<RateFact>,
 }
 
-pub(crate) fn resolve_policies(cx: &Context<'_>) -> BTreeMap<String, Option<PolicyModel>> {
-    let windows = resolve_windows(cx);
+/// One `bandwidth`.
+#[derive(Clone, Debug)]
+pub(crate) struct RateFact {
+    /// Zero where nothing leaves.
+    pub rate: Rate,
+    pub span: Span,
+    /// With the place of its name behind `when`.
+    pub window: Option<(WindowSheet, Span)>,
+}
+
+pub(crate) fn resolve_policies(cx: &Context<'_>, windows: &Windows) -> BTreeMap<String, Option<PolicyModel>> {
     let mut policies = BTreeMap::new();
     for (module, file) in cx.modules.iter().enumerate() {
         for item in &file.ast.items {
-            match item {
-                Item::Policy(block) => {
-                    let model = resolve_policy(cx, module, block, &windows);
-                    policies.entry(block.name.text.clone()).or_insert(model);
-                }
-                Item::Team(block) => check_team(cx, module, block),
-                _ => {}
-            }
+            let Item::Policy(block) = item else { continue };
+            let model = resolve_policy(cx, module, block, windows);
+            policies.entry(block.name.text.clone()).or_insert(model);
         }
     }
     policies
-}
-
-type Windows = BTreeMap<(usize, usize), WindowSheet>;
-
-fn resolve_windows(cx: &Context<'_>) -> Windows {
-    let mut windows = Windows::new();
-    for (module, file) in cx.modules.iter().enumerate() {
-        for (index, item) in file.ast.items.iter().enumerate() {
-            let Item::Window(window) = item else { continue };
-            let mut days = window.days.text.split(['-', ',']);
-            if let Some(day) = days.find(|day| !DAYS.contains(day)) {
-                cx.push(
-                    Diagnostic::error(211, format!("`{day}` is not a day"), window.days.span, "unknown day")
-                        .help("days are `mon tue wed thu fri sat sun`: `mon-fri`, `sat,sun`"),
-                );
-            }
-            if !hours_are_good(&window.hours.text) {
-                cx.push(
-                    Diagnostic::error(
-                        211,
-                        format!("`{}` is not a span of a day", window.hours.text),
-                        window.hours.span,
-                        "wrong hours",
-                    )
-                    .help("write `08:00-18:00`"),
-                );
-            }
-            let sheet = WindowSheet {
-                name: window.name.text.clone(),
-                days: window.days.text.clone(),
-                hours: window.hours.text.clone(),
-                zone: window.zone.text.clone(),
-            };
-            windows.insert((module, index), sheet);
-        }
-    }
-    windows
-}
-
-fn hours_are_good(text: &str) -> bool {
-    let minutes = |clock: &str| {
-        let (hour, minute) = clock.split_once(':')?;
-        let (hour, minute): (u32, u32) = (hour.parse().ok()?, minute.parse().ok()?);
-        (minute < 60 && hour * 60 + minute <= 24 * 60).then_some(hour * 60 + minute)
-    };
-    match text.split_once('-') {
-        Some((from, to)) => matches!((minutes(from), minutes(to)), (Some(from), Some(to)) if from != to),
-        None => false,
-    }
-}
-
-fn check_team(cx: &Context<'_>, module: usize, block: &ast::Block) {
-    let facts = Facts::read(cx, &TEAM, block.name.span, block.span, &block.facts);
-    let members = facts.expr(cx, "members").and_then(|expr| {
-        match cx.expect(module, &Env::new(), expr, &Type::List(Box::new(Type::Text)))? {
-            Value::List(members) => Some(members.len() as u64),
-            _ => None,
-        }
-    });
-    let Some(expr) = facts.expr(cx, "quorum") else { return };
-    let Some(Value::Int(quorum)) = cx.expect(module, &Env::new(), expr, &Type::Int) else { return };
-    if members.is_some_and(|members| quorum > members || quorum == 0) {
-        cx.push(
-            Diagnostic::error(609, format!("`{}` can never agree", block.name.text), expr.span, "not as many members")
-                .help(format!("write a number from 1 to {}", members.unwrap_or(1))),
-        );
-    }
 }
 
 fn resolve_policy(cx: &Context<'_>, module: usize, block: &ast::Block, windows: &Windows) -> Option<PolicyModel> {
@@ -126,40 +77,60 @@ fn resolve_policy(cx: &Context<'_>, module: usize, block: &ast::Block, windows: 
     let base = base_of(cx, module, block, Kind::Policy);
     let shape = if block.like.is_some() { &Shape { required: &[], ..POLICY } } else { &POLICY };
     let facts = Facts::read(cx, shape, block.name.span, block.span, &block.facts);
-    let reader = Reader { cx, module, facts, base };
+    let reader = Reader { cx, module, facts, base, windows };
     let rpo = reader.duration("rpo");
-    let cycle = reader.schedule("replicate");
-    let app = reader.snapshot();
-    let retain = reader.duration("retain");
-    let (rates, bandwidth, bandwidth_windows) = reader.bandwidth(windows);
+    let cycle = reader.replicate();
+    let snapshots = reader.snapshots();
+    let retention = reader.retention();
+    let rates = reader.bandwidth();
     let change_log = reader.size("change-log");
     let compression = reader.compression();
+    let encryption = reader.encryption();
+    let resync_window = reader.resync();
+    let initial_copy = reader.initial_copy();
     if cx.errors() > before {
         return None;
     }
-    let ((rpo, rpo_span), (cycle, cycle_span), (retain, _)) = (rpo?, cycle?, retain?);
-    let name = block.name.text.as_str().into();
-    let app_every = app.map(|(every, _)| every);
+    let ((rpo, rpo_span), (cycle, cycle_span, continuous)) = (rpo?, cycle?);
+    let (retain, retain_all, tiers) = retention?;
+    let windowed = rates.iter().filter_map(|fact| Some((fact.window.as_ref()?.0.clone(), fact.rate)));
     let sheet = PolicySheet {
-        name,
+        name: block.name.text.as_str().into(),
         rpo,
         cycle,
-        app_every,
+        app_every: snapshots.app.map(|(every, _)| every),
         retain,
-        bandwidth,
-        bandwidth_windows,
-        change_log,
+        bandwidth: rates.iter().find(|fact| fact.window.is_none()).map(|fact| fact.rate),
+        bandwidth_windows: windowed.collect(),
+        change_log: change_log.map(|(size, _)| size),
         compression: compression.unwrap_or(COMPRESSION_DEFAULT),
-        continuous: false,
-        crash_every: None,
-        tiers: Vec::new(),
-        retain_all: None,
-        encryption: None,
-        resync_window: None,
-        initial_copy: InitialCopy::Online,
+        continuous,
+        crash_every: snapshots.crash.map(|(every, _)| every),
+        tiers,
+        retain_all,
+        encryption,
+        resync_window,
+        initial_copy: initial_copy.unwrap_or_default(),
     };
-    Some(PolicyModel { sheet, rpo: rpo_span, cycle: cycle_span, app: app.map(|(_, span)| span), rates })
+    Some(PolicyModel {
+        sheet,
+        rpo: rpo_span,
+        cycle: cycle_span,
+        app: snapshots.app.map(|(_, span)| span),
+        crash: snapshots.crash.map(|(_, span)| span),
+        change_log: change_log.map(|(_, span)| span),
+        rates,
+    })
 }
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Snapshots {
+    app: Option<(Duration, Span)>,
+    crash: Option<(Duration, Span)>,
+}
+
+/// Every point so long, then thinner.
+type Retention = (Duration, Option<Duration>, Vec<RetentionTier>);
 
 /// Facts of a policy, with those of the one it is like behind them.
 struct Reader<'a, 'w> {
@@ -167,6 +138,7 @@ struct Reader<'a, 'w> {
     module: usize,
     facts: Facts<'a>,
     base: Option<(usize, &'a [Fact])>,
+    windows: &'a Windows,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -182,39 +154,93 @@ impl<'a> Reader<'a, '_> {
     fn one(&self, word: &str) -> Option<(usize, &'a Fact)> {
         self.all(word).into_iter().next()
     }
-    fn duration(&self, word: &str) -> Option<(Duration, Span)> {
+    fn expr(&self, word: &str) -> Option<(usize, &'a ast::Expr)> {
         let (module, fact) = self.one(word)?;
-        let expr = plain(self.cx, fact)?;
+        Some((module, plain(self.cx, fact)?))
+    }
+    fn duration(&self, word: &str) -> Option<(Duration, Span)> {
+        let (module, expr) = self.expr(word)?;
         Some((self.cx.duration(module, &Env::new(), expr)?, expr.span))
     }
-    fn size(&self, word: &str) -> Option<Size> {
-        let (module, fact) = self.one(word)?;
-        match self.cx.expect(module, &Env::new(), plain(self.cx, fact)?, &Type::Size)? {
-            Value::Size(size) => Some(size),
+    fn size(&self, word: &str) -> Option<(Size, Span)> {
+        let (module, expr) = self.expr(word)?;
+        match self.cx.expect(module, &Env::new(), expr, &Type::Size)? {
+            Value::Size(size) => Some((size, expr.span)),
             _ => None,
         }
     }
-    fn schedule(&self, name: &str) -> Option<(Duration, Span)> {
-        let (module, fact) = self.one(name)?;
-        let (interval, kind) = match &fact.value {
-            FactValue::Every { interval, kind, .. } => (interval, kind),
-            FactValue::Expr(expr) if word(expr) == Some("continuous") => {
-                return self.cx.report(
-                    Diagnostic::error(211, "this muster replicates in cycles", expr.span, "not continuous")
-                        .help("write `every 10s`"),
-                );
-            }
-            FactValue::Expr(ast::Expr { span, .. }) | FactValue::Move { span, .. } | FactValue::Several { span, .. } => {
-                return self.cx.report(
-                    Diagnostic::error(211, format!("`{name}` is a schedule"), *span, "not a schedule")
-                        .help("write `every 30s`"),
-                );
-            }
-        };
-        if let Some(kind) = kind.as_ref().filter(|kind| name != "snapshot" || kind.text != "app-consistent") {
-            let known = if name == "snapshot" { "only `app-consistent` stands here" } else { "nothing stands here" };
-            return self.cx.report(Diagnostic::error(211, format!("`{}` is not known", kind.text), kind.span, known));
+
+    /// `every 30s`, or `continuous`; with whether it is.
+    fn replicate(&self) -> Option<(Duration, Span, bool)> {
+        let (module, fact) = self.one("replicate")?;
+        match &fact.value {
+            FactValue::Expr(expr) if word(expr) == Some("continuous") => Some((CONTINUOUS_POINTS, expr.span, true)),
+            FactValue::Every { kind: Some(kind), .. } => self.unknown_kind(kind, "nothing stands here"),
+            value => self.every(module, &fact.name.text, value).map(|(every, span)| (every, span, false)),
         }
+    }
+
+    /// `every 1h app-consistent, every 15m crash-consistent`, or `none`.
+    fn snapshots(&self) -> Snapshots {
+        let mut snapshots = Snapshots::default();
+        let Some((module, fact)) = self.one("snapshot") else { return snapshots };
+        if matches!(&fact.value, FactValue::Expr(expr) if word(expr) == Some("none")) {
+            return snapshots;
+        }
+        for value in several(&fact.value) {
+            let crash = match value {
+                FactValue::Every { kind: Some(kind), .. } => match kind.text.as_str() {
+                    "app-consistent" => false,
+                    "crash-consistent" => true,
+                    _ => {
+                        self.unknown_kind::<()>(kind, "`app-consistent` or `crash-consistent` stands here");
+                        continue;
+                    }
+                },
+                _ => false,
+            };
+            let Some((every, span)) = self.every(module, "snapshot", value) else { continue };
+            let slot = if crash { &mut snapshots.crash } else { &mut snapshots.app };
+            if let Some((_, first)) = slot {
+                self.cx.push(
+                    Diagnostic::error(104, "one kind of snapshot is given twice", span, "again here")
+                        .related(*first, "first here"),
+                );
+            } else {
+                *slot = Some((every, span));
+            }
+        }
+        snapshots
+    }
+
+    fn unknown_kind<T>(&self, kind: &ast::Name, known: &str) -> Option<T> {
+        let diagnostic = Diagnostic::error(211, format!("`{}` is not known", kind.text), kind.span, known);
+        self.cx.report(match nearest(&kind.text, ["app-consistent", "crash-consistent"]) {
+            Some(near) if !known.starts_with("nothing") => {
+                diagnostic.help(format!("did you mean `{near}`?")).fix(kind.span, near, Applicability::Maybe)
+            }
+            _ => diagnostic,
+        })
+    }
+
+    /// The interval of one schedule, without an end.
+    fn every(&self, module: usize, name: &str, value: &FactValue) -> Option<(Duration, Span)> {
+        let FactValue::Every { interval, lasting, .. } = value else {
+            return self.cx.report(
+                Diagnostic::error(211, format!("`{name}` is a schedule"), value.span(), "not a schedule")
+                    .help("write `every 30s`"),
+            );
+        };
+        if let Some(lasting) = lasting {
+            return self.cx.report(
+                Diagnostic::error(211, format!("`{name}` has no end"), lasting.span, "`for` does not belong here")
+                    .help("`for` belongs to `retain`: `retain = 24h, every 1h for 7d`"),
+            );
+        }
+        self.interval(module, interval)
+    }
+
+    fn interval(&self, module: usize, interval: &ast::Expr) -> Option<(Duration, Span)> {
         let every = self.cx.duration(module, &Env::new(), interval)?;
         if every < CYCLE_MIN {
             return self.cx.report(
@@ -224,17 +250,65 @@ impl<'a> Reader<'a, '_> {
         }
         Some((every, interval.span))
     }
-    /// `every 1h app-consistent`, or `none`.
-    fn snapshot(&self) -> Option<(Duration, Span)> {
-        let (_, fact) = self.one("snapshot")?;
-        match &fact.value {
-            FactValue::Expr(expr) if word(expr) == Some("none") => None,
-            _ => self.schedule("snapshot"),
+
+    /// `24h`, or `24h, every 1h for 7d, every 1d for 30d`: each tier thinner and longer than the one before.
+    fn retention(&self) -> Option<Retention> {
+        let (module, fact) = self.one("retain")?;
+        let mut all = None;
+        let mut tiers: Vec<(RetentionTier, Span)> = Vec::new();
+        for (number, value) in several(&fact.value).iter().enumerate() {
+            match value {
+                FactValue::Expr(expr) if number == 0 => {
+                    all = Some(self.cx.duration(module, &Env::new(), expr)?);
+                }
+                FactValue::Every { interval, lasting: Some(lasting), span, kind: None } if number > 0 => {
+                    let every = self.interval(module, interval);
+                    let until = self.cx.duration(module, &Env::new(), lasting);
+                    let tier = RetentionTier { every: every?.0, until: until? };
+                    self.check_tier(tier, *span, all, tiers.last())?;
+                    tiers.push((tier, *span));
+                }
+                other => {
+                    let message = if number == 0 { "`retain` begins with a duration" } else { "this is not a tier" };
+                    return self.cx.report(Diagnostic::error(211, message, other.span(), "wrong kind").help(
+                        "write `24h`, or `24h, every 1h for 7d`: all points for a day, then one an hour for a week",
+                    ));
+                }
+            }
         }
+        let all = all?;
+        let tiers: Vec<RetentionTier> = tiers.into_iter().map(|(tier, _)| tier).collect();
+        let last = tiers.last().map(|tier| tier.until);
+        Some((last.unwrap_or(all), last.map(|_| all), tiers))
     }
+
+    fn check_tier(
+        &self,
+        tier: RetentionTier,
+        span: Span,
+        all: Option<Duration>,
+        before: Option<&(RetentionTier, Span)>,
+    ) -> Option<()> {
+        let ends = before.map(|(before, _)| before.until).or(all).unwrap_or(Duration::ZERO);
+        let wrong = if tier.every > tier.until {
+            Some(format!("nothing is left of one point every {} after {}", tier.every, tier.until))
+        } else if tier.until <= ends {
+            Some(format!("this tier ends before it begins: points are kept closer for {ends}"))
+        } else if before.is_some_and(|(before, _)| tier.every <= before.every) {
+            Some("this tier keeps more than the one before it".to_owned())
+        } else {
+            None
+        };
+        let Some(wrong) = wrong else { return Some(()) };
+        let mut diagnostic = Diagnostic::error(406, wrong, span, "keeps nothing of its own");
+        if let Some((_, before)) = before {
+            diagnostic = diagnostic.related(*before, "the tier before");
+        }
+        self.cx.report(diagnostic.help("each tier is thinner than the one before it, and ends later"))
+    }
+
     fn compression(&self) -> Option<i32> {
-        let (module, fact) = self.one("compression")?;
-        let expr = plain(self.cx, fact)?;
+        let (module, expr) = self.expr("compression")?;
         match self.cx.expect(module, &Env::new(), expr, &Type::Int)? {
             Value::Int(level) if COMPRESSION.contains(&level) => i32::try_from(level).ok(),
             _ => {
@@ -244,71 +318,102 @@ impl<'a> Reader<'a, '_> {
             }
         }
     }
-    #[allow(clippy::type_complexity)] // one caller, three lists of one loop
-    fn bandwidth(&self, windows: &Windows) -> (Vec<(Rate, Span)>, Option<Rate>, Vec<(WindowSheet, Rate)>) {
-        let (mut rates, mut always, mut windowed) = (Vec::new(), None, Vec::new());
+
+    /// `vault`, or the name of a secret that holds a key of its own.
+    fn encryption(&self) -> Option<SecretRef> {
+        let (module, expr) = self.expr("encryption")?;
+        if word(expr) == Some("vault") {
+            return None;
+        }
+        if matches!(word(expr), Some("none" | "off" | "no" | "false")) {
+            return self.cx.report(
+                Diagnostic::error(211, "what lies in a vault is always encrypted", expr.span, "cannot be turned off")
+                    .help("write `encryption = vault`, or name a secret with a key of its own"),
+            );
+        }
+        secret_of(self.cx, module, expr)
+    }
+
+    /// `any-time`, or a window.
+    fn resync(&self) -> Option<WindowSheet> {
+        let (module, expr) = self.expr("resync")?;
+        if word(expr) == Some("any-time") {
+            return None;
+        }
+        let ExprKind::Ref(reference) = &expr.kind else {
+            return self.cx.report(
+                Diagnostic::error(211, "`resync` names a window", expr.span, "not a window")
+                    .help("write the name of a `window`, or `any-time`"),
+            );
+        };
+        let text: Vec<&str> = std::iter::once(reference.head.text.as_str())
+            .chain(reference.path.iter().filter_map(|access| match access {
+                ast::Access::Field(name) => Some(name.text.as_str()),
+                ast::Access::Index(..) => None,
+            }))
+            .collect();
+        let name = ast::Name { text: text.join("."), span: expr.span };
+        let symbol = self.cx.named(module, &name, Kind::Window)?;
+        self.windows.get(&(symbol.module, symbol.index)).cloned()
+    }
+
+    fn initial_copy(&self) -> Option<InitialCopy> {
+        let (_, expr) = self.expr("initial-copy")?;
+        match word(expr) {
+            Some("online") => Some(InitialCopy::Online),
+            Some("offline") => Some(InitialCopy::Offline),
+            _ => self.cx.report(
+                Diagnostic::error(211, "this is no way to make a first copy", expr.span, "unknown way")
+                    .help("write `online` (over the wire) or `offline` (a seed that travels on a disk)"),
+            ),
+        }
+    }
+
+    fn bandwidth(&self) -> Vec<RateFact> {
+        let mut rates = Vec::new();
         for (module, fact) in self.all("bandwidth") {
             let Some(expr) = plain(self.cx, fact) else { continue };
-            let Some(Value::Rate(rate)) = self.cx.expect(module, &Env::new(), expr, &Type::Rate) else { continue };
-            if rate.0 == 0 {
-                self.cx.push(Diagnostic::error(402, "nothing fits through no bandwidth", expr.span, "zero"));
-                continue;
-            }
-            rates.push((rate, expr.span));
+            let closed = word(expr) == Some("none") && fact.when.is_some();
+            let rate = if closed { Some(Rate(0)) } else { self.rate(module, expr) };
+            let Some(rate) = rate else { continue };
             let Some(when) = &fact.when else {
-                always = Some(rate);
+                rates.push(RateFact { rate, span: expr.span, window: None });
                 continue;
             };
             for name in &when.names {
                 let Some(symbol) = self.cx.named(module, name, Kind::Window) else { continue };
-                if let Some(window) = windows.get(&(symbol.module, symbol.index)) {
-                    windowed.push((window.clone(), rate));
+                if let Some(window) = self.windows.get(&(symbol.module, symbol.index)) {
+                    rates.push(RateFact { rate, span: expr.span, window: Some((window.clone(), name.span)) });
                 }
             }
         }
-        (rates, always, windowed)
+        rates
+    }
+
+    fn rate(&self, module: usize, expr: &ast::Expr) -> Option<Rate> {
+        let Value::Rate(rate) = self.cx.expect(module, &Env::new(), expr, &Type::Rate)? else { return None };
+        if rate.0 == 0 {
+            return self.cx.report(
+                Diagnostic::error(402, "nothing fits through no bandwidth", expr.span, "zero")
+                    .help("for hours in which nothing is to leave, write `bandwidth = none when …`"),
+            );
+        }
+        Some(rate)
     }
 }
 
-/// What a policy promises against what it does: E0401, E0406.
-pub(crate) fn check_policy(cx: &Context<'_>, policy: &PolicyModel) {
-    let sheet = &policy.sheet;
-    if sheet.rpo < sheet.cycle {
-        cx.push(
-            Diagnostic::error(
-                401,
-                format!("policy `{}` cannot keep its {} promise", sheet.name, sheet.rpo),
-                policy.rpo,
-                "promised here",
-            )
-            .related(policy.cycle, format!("data leaves only every {}", sheet.cycle))
-            .help(format!("replicate at least every {}, or promise {} or more", sheet.rpo, sheet.cycle)),
-        );
-    }
-    if let Some((every, span)) = sheet.app_every.zip(policy.app)
-        && sheet.retain < every
-    {
-        cx.push(
-            Diagnostic::error(
-                406,
-                format!("policy `{}` drops its snapshots before the next", sheet.name),
-                span,
-                format!("one every {every}"),
-            )
-            .note(format!("points are kept for {}", sheet.retain))
-            .help(format!("retain at least {every}")),
-        );
-    }
+/// The secret that an expression names, as the engine finds it.
+pub(crate) fn secret_of(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Option<SecretRef> {
+    let Value::Named(_, name) = cx.expect(module, &Env::new(), expr, &Type::Named(Kind::Secret))? else { return None };
+    let ExprKind::Ref(reference) = &expr.kind else { return None };
+    let (symbol, ..) = cx.symbol_of(module, reference)?;
+    Some(SecretRef { name, key: key_of(cx, symbol)? })
 }
 
-/// A plain reference to a team, `anyone`, or a text that names a person.
-pub(crate) fn person(cx: &Context<'_>, module: usize, reference: &ast::Ref) -> Option<String> {
-    if reference.path.is_empty() && reference.head.text == "anyone" {
-        return Some("anyone".to_owned());
-    }
-    let expr = ast::Expr { kind: ExprKind::Ref(reference.clone()), span: reference.span };
-    match cx.expect(module, &Env::new(), &expr, &Type::Named(Kind::Team))? {
-        Value::Named(_, name) => Some(name),
-        _ => None,
+/// The values of a fact that may have many.
+fn several(value: &FactValue) -> &[FactValue] {
+    match value {
+        FactValue::Several { values, .. } => values,
+        one => std::slice::from_ref(one),
     }
 }
