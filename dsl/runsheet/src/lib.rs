@@ -3,6 +3,7 @@
 //! A [`Runsheet`] is a plan compiled for one [`Operation`] against one [`Inventory`]. It is complete: the engine needs
 //! no text to carry it out, and the file that was reviewed is the file that runs.
 
+pub mod assumption;
 pub mod estate;
 pub mod inventory;
 pub mod names;
@@ -13,6 +14,7 @@ pub mod value;
 pub mod view;
 pub mod window;
 
+pub use assumption::{Assumption, Broken};
 pub use estate::*;
 pub use inventory::*;
 pub use names::*;

@@ -1,5 +1,6 @@
 //! The runsheet and its graph.
 
+use crate::assumption::Assumption;
 use crate::estate::*;
 use crate::inventory::*;
 use crate::names::*;
@@ -55,13 +56,6 @@ pub struct Runsheet {
 }
 
 pub type Graph<'a> = StableDiGraph<&'a Node, EdgeKind>;
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Assumption {
-    /// `machine:db`, `network:dr/data`.
-    pub about: String,
-    pub expects: String,
-}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeftOut {

@@ -1,6 +1,7 @@
 //! How a command gets at a vault: through its holder on this host, by becoming the holder, or by only reading.
 
 use crate::answers::StatusAnswer;
+use crate::history::evidence;
 use crate::request::{Event, Request, Sink};
 use crate::service::{self, Control, Parts};
 use crate::sites::Sites;
@@ -246,6 +247,10 @@ impl Reader {
                 service::answer(&service::image(&self.replicator, point, machine).await?)
             }
             Request::Runs => service::answer(&service::newest_first(&self.store).await?),
+            Request::Evidence { plan } => {
+                let now = self.clock.now();
+                service::answer(&evidence(&self.store, &self.replicator, plan, now).await?)
+            }
             Request::Log { run } => service::answer(&service::log(&self.store, run.clone()).await?),
             other => Err(Failure::permanent(format!("{other:?} cannot be answered by a reader of the vault"))),
         }

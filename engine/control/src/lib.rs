@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod answers;
+pub mod history;
 pub mod materialise;
 pub mod project;
 pub mod request;

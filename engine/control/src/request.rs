@@ -76,6 +76,10 @@ pub enum Request {
         answer: Answer,
     },
     Runs,
+    /// What past runs of a plan have taken and how old its groups' points are: an [`muster_forecast::Evidence`].
+    Evidence {
+        plan: PlanName,
+    },
     Log {
         run: Option<RunId>,
     },

@@ -6,6 +6,7 @@
 //! ```
 
 use crate::answers::*;
+use crate::history::evidence;
 use crate::request::{Event, Request, SOCKET_PROTOCOL, Sink};
 use crate::runs::{ActiveRuns, Follow};
 use crate::sites::Sites;
@@ -30,6 +31,7 @@ pub struct Control {
     store: Arc<dyn StateStore>,
     replicator: Arc<Replicator>,
     runs: ActiveRuns,
+    clock: Arc<dyn Clock>,
     schedule: Mutex<Option<JoinHandle<()>>>,
     /// Why this process may not go on: it was fenced.
     lost: Mutex<Option<Failure>>,
@@ -82,6 +84,7 @@ impl Control {
             store,
             replicator,
             runs,
+            clock,
             schedule,
             lost: Mutex::new(None),
             at_work: watch::Sender::default(),
@@ -129,6 +132,9 @@ impl Control {
                 Ok(json!({ "driven": driven }))
             }
             Request::Runs => answer(&newest_first(&self.store).await?),
+            Request::Evidence { plan } => {
+                answer(&evidence(&self.store, &self.replicator, &plan, self.clock.now()).await?)
+            }
             Request::Log { run } => answer(&log(&self.store, run).await?),
         }
     }

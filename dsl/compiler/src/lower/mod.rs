@@ -24,8 +24,7 @@ use crate::{CompileOptions, Program};
 use build::Builder;
 use muster_diagnostics::Diagnostic;
 use muster_runsheet::{
-    Assumption, Direction, GroupName, HookName, Kind, Operation, Phase, PlanState, PointChoice, RUNSHEET_FORMAT,
-    Runsheet, SiteName,
+    Direction, GroupName, HookName, Kind, Operation, Phase, PlanState, PointChoice, RUNSHEET_FORMAT, Runsheet, SiteName,
 };
 use std::collections::BTreeMap;
 
@@ -109,6 +108,7 @@ pub(crate) fn compile(
     let mut sheet = frame(&job);
     (sheet.nodes, sheet.edges, sheet.left_out) = (nodes, edges, left_out);
     sheet.hooks = hook_sheets(program, &hooks);
+    sheet.assumptions = sheet.taken_for_granted();
     Ok(sheet)
 }
 
@@ -134,19 +134,6 @@ fn frame(job: &Job<'_>) -> Runsheet {
         .filter_map(|name| program.estate.sites.get_key_value(name.as_str()))
         .map(|(name, site)| (name.clone(), site.clone()))
         .collect();
-    let mut assumptions = Vec::new();
-    for (name, machine) in &machines {
-        let disks: Vec<String> =
-            machine.facts.disks.iter().map(|disk| format!("{} {}B", disk.name, disk.size_bytes)).collect();
-        let expects = format!("at home at {} with disks {}", machine.home, disks.join(", "));
-        assumptions.push(Assumption { about: format!("machine:{name}"), expects });
-    }
-    for (name, site) in &sites {
-        for network in &site.networks {
-            let about = format!("network:{name}/{}", network.name);
-            assumptions.push(Assumption { about, expects: network.cidr.clone() });
-        }
-    }
     let keep = job.choose(plan.keep.iter().map(|(condition, keep)| (condition, *keep)));
     Runsheet {
         format: RUNSHEET_FORMAT.to_owned(),
@@ -168,7 +155,7 @@ fn frame(job: &Job<'_>) -> Runsheet {
         groups,
         machines,
         hooks: BTreeMap::new(),
-        assumptions,
+        assumptions: Vec::new(),
         nodes: Vec::new(),
         edges: Vec::new(),
         left_out: Vec::new(),
