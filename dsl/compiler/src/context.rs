@@ -6,7 +6,7 @@ use crate::machines::{GroupModel, MachineEntry};
 use crate::names::Scope;
 use crate::sites::{RouteModel, SiteModel};
 use crate::value::{Env, Value};
-use muster_diagnostics::{Diagnostic, FileId, SourceMap, Span};
+use muster_diagnostics::{Applicability, Diagnostic, FileId, SourceMap, Span};
 use muster_runsheet::Inventory;
 use muster_syntax::ast;
 use std::cell::RefCell;
@@ -19,6 +19,25 @@ pub(crate) const UNKNOWN_MACHINE: u16 = 301;
 pub(crate) const UNKNOWN_NAME: &str = "unknown name";
 /// Further uses of an unknown name that are listed. The first ones lead to the rest.
 const USES_SHOWN_MAX: usize = 3;
+
+/// What to do, for messages whose place does not know more than their code.
+fn way_out(code: u16) -> Option<&'static str> {
+    Some(match code {
+        104 => "keep one of them",
+        202 => "give one of them another name",
+        203 => "name one of the kind that is wanted",
+        207 => "end the chain: let the inner template do its own steps",
+        208 => "give each parameter one value",
+        210 => "apply the template to what it requires",
+        211 => "write a value of the kind that is wanted here",
+        402 => "allow some, or leave the line out",
+        504 => "a route joins two different sites",
+        507 => "take a free address between the first and the last of the network",
+        601 => "ask `muster status` for what is legal now",
+        608 => "write its lines, or take it away",
+        _ => return None,
+    })
+}
 
 /// Of names that mean the same in a whole file. Stages and networks are looked for in one plan or site: each is its own
 /// mistake.
@@ -107,6 +126,9 @@ impl<'w> Context<'w> {
     pub(crate) fn take_diagnostics(&self) -> Vec<Diagnostic> {
         let mut seen = BTreeSet::new();
         let mut all = self.diagnostics.take();
+        for diagnostic in all.iter_mut().filter(|found| found.help.is_none() && found.fix.is_none()) {
+            diagnostic.help = way_out(diagnostic.code.0).map(str::to_owned);
+        }
         all.retain(|diagnostic| seen.insert((diagnostic.code, diagnostic.primary.span)));
         all.sort_by_key(|diagnostic| (diagnostic.primary.span, diagnostic.code));
         self.join_unknown_names(all)
@@ -175,6 +197,30 @@ impl<'w> Context<'w> {
         self.unread.iter().any(|span| inside(&span))
     }
 
+    /// Every word of what could not be read in a file: it may have declared or imported it.
+    pub(crate) fn unread_words(&self, file: FileId) -> BTreeSet<String> {
+        let Some(source) = self.sources.get(file) else { return BTreeSet::new() };
+        let unread = self.unread.iter().filter(|span| span.file == file);
+        let texts = unread.map(|span| {
+            // From the beginning of the line: a message may point into its middle.
+            let start = span.start as usize;
+            let line = source.text.get(..start).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+            let end = span.end as usize;
+            let rest =
+                source.text.get(end..).and_then(|after| after.find('\n')).map_or(source.text.len(), |at| end + at);
+            source.text.get(line..rest).unwrap_or("")
+        });
+        let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let words = texts.flat_map(|text| text.split(move |c: char| !is_word(c)));
+        words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// A word that something unread speaks of, in any file.
+    pub(crate) fn is_in_unread(&self, word: &str) -> bool {
+        self.modules.iter().any(|module| module.scope.poisoned.iter().any(|poisoned| poisoned == word))
+            || self.modules.iter().any(|module| self.unread_words(module.file).contains(word))
+    }
+
     pub(crate) fn mark_used(&self, module: usize, name: &str) {
         self.used.borrow_mut().insert((module, name.to_owned()));
     }
@@ -188,15 +234,51 @@ impl<'w> Context<'w> {
             if faulty.contains(&module.file) {
                 continue; // The use may be what could not be read.
             }
-            for (name, span) in &module.scope.imports {
-                if !self.used.borrow().contains(&(index, name.clone())) {
-                    self.push(
-                        Diagnostic::warning(204, format!("`{name}` is not used"), *span, "imported here")
-                            .help("remove it from the braces"),
-                    );
-                }
+            for item in &module.ast.items {
+                let ast::Item::Use(import) = item else { continue };
+                self.warn_unused(index, import);
             }
         }
+    }
+
+    /// The unused names of one `use`, each with the same fix: the line without all of them.
+    fn warn_unused(&self, module: usize, import: &ast::Use) {
+        let imports = &self.modules[module].scope.imports;
+        let unused = |name: &&ast::Name| {
+            imports.get(&name.text) == Some(&name.span) && !self.used.borrow().contains(&(module, name.text.clone()))
+        };
+        let names: Vec<&ast::Name> = match &import.names {
+            ast::UseNames::Some(names) => names.iter().collect(),
+            ast::UseNames::As(name) => vec![name],
+            ast::UseNames::Bare => Vec::new(),
+        };
+        let kept: Vec<&str> = names.iter().filter(|name| !unused(name)).map(|name| name.text.as_str()).collect();
+        let fix = self.without_unused(import, &names, &kept);
+        for name in names.iter().filter(|name| unused(name)) {
+            let help = if kept.is_empty() { "remove the line" } else { "remove it from the braces" };
+            let warning =
+                Diagnostic::warning(204, format!("`{}` is not used", name.text), name.span, "imported here").help(help);
+            self.push(match fix.clone() {
+                Some((span, text)) => warning.fix(span, text, Applicability::Certain),
+                None => warning,
+            });
+        }
+    }
+
+    /// The names that stay, in the place of all of them; the whole line when none does. `None` where a comment would be
+    /// lost.
+    fn without_unused(&self, import: &ast::Use, names: &[&ast::Name], kept: &[&str]) -> Option<(Span, String)> {
+        let text = &self.sources.get(import.span.file)?.text;
+        let (span, replacement) = match (names.first(), names.last()) {
+            (Some(first), Some(last)) if !kept.is_empty() => (first.span.to(last.span), kept.join(", ")),
+            _ => {
+                let end = import.span.end as usize;
+                let newline = text.get(end..)?.find('\n').map_or(text.len(), |at| end + at + 1);
+                (Span { end: u32::try_from(newline).ok()?, ..import.span }, String::new())
+            }
+        };
+        let covered = text.get(span.start as usize..span.end as usize)?;
+        (!covered.contains('#')).then_some((span, replacement))
     }
 
     /// `shop.plan:24`.

@@ -1,8 +1,8 @@
 //! Blocks of facts: which words a block knows, each at most once, the required ones present.
 
 use crate::context::Context;
-use crate::suggest::{listed, nearest};
-use muster_diagnostics::{Applicability, Diagnostic, Span};
+use crate::suggest::{certainty, listed, nearest};
+use muster_diagnostics::{Diagnostic, Span};
 use muster_syntax::ast::{Expr, ExprKind, Fact, FactValue, Name};
 
 /// What one kind of block takes.
@@ -42,7 +42,11 @@ impl<'a> Facts<'a> {
             }
         }
         for word in shape.required {
-            if !facts.iter().any(|fact| fact.name.text == *word) && !cx.is_unread(block) {
+            // A misspelt one has been said.
+            let nearly =
+                |fact: &Fact| !shape.known.contains(&fact.name.text.as_str()) && means(shape, fact) == Some(*word);
+            let found = |fact: &Fact| fact.name.text == *word || nearly(fact);
+            if !facts.iter().any(found) && !cx.is_unread(block) {
                 cx.push(
                     Diagnostic::error(
                         106,
@@ -70,6 +74,17 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// What a word that the block does not know was meant to be.
+fn means(shape: &Shape, fact: &Fact) -> Option<&'static str> {
+    nearest(&fact.name.text, shape.known.iter().copied())
+}
+
+/// Whether a misspelt fact of the block stands for this word.
+pub(crate) fn is_misspelt(shape: &Shape, facts: &[Fact], word: &str) -> bool {
+    let unknown = facts.iter().filter(|fact| !shape.known.contains(&fact.name.text.as_str()));
+    unknown.into_iter().any(|fact| means(shape, fact) == Some(word))
+}
+
 fn same_condition(left: &Fact, right: &Fact) -> bool {
     let words = |fact: &Fact| {
         let mut words: Vec<String> =
@@ -84,7 +99,9 @@ fn unknown(shape: &Shape, name: &Name) -> Diagnostic {
     let diagnostic =
         Diagnostic::error(105, format!("{} has no fact `{}`", shape.what, name.text), name.span, "unknown fact");
     match nearest(&name.text, shape.known.iter().copied()) {
-        Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe),
+        Some(near) => {
+            diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, certainty(&name.text, shape.known))
+        }
         None if shape.known.is_empty() => diagnostic.help(format!("{} takes no facts", shape.what)),
         None => diagnostic.help(format!("it takes {}", listed(shape.known.iter().copied()))),
     }
@@ -119,7 +136,7 @@ fn several(cx: &Context<'_>, fact: &Fact, span: Span) -> Diagnostic {
         Some(text) => diagnostic.help(format!("a list has brackets: `{name} = [{text}]`")).fix(
             span,
             format!("[{text}]"),
-            Applicability::Maybe,
+            muster_diagnostics::Applicability::Maybe,
         ),
         None => diagnostic.help("a list has brackets"),
     }

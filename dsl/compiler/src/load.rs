@@ -53,6 +53,7 @@ fn add(cx: &mut Context<'_>, path: String, text: String) -> usize {
     let file = cx.sources.add(path.clone(), text.clone());
     let parse = muster_syntax::parse(file, &text);
     cx.unread.extend(parse.diagnostics.iter().filter(|found| found.is_error()).map(|found| found.primary.span));
+    cx.unread.extend(parse.unread);
     cx.extend(parse.diagnostics);
     cx.modules.push(Module { path, file, ast: parse.ast, scope: Scope::default(), uses: BTreeMap::new() });
     cx.modules.len() - 1
@@ -121,9 +122,10 @@ fn find(cx: &mut Context<'_>, module: usize, item: &ast::Use) -> Option<usize> {
         }
         let diagnostic =
             Diagnostic::error(201, format!("there is no module `{path}`"), item.path.span, "unknown module");
-        return cx.report(
-            diagnostic.help(format!("the standard library has {}", crate::suggest::listed(muster_stdlib::MODULES.iter().copied()))),
-        );
+        return cx.report(diagnostic.help(format!(
+            "the standard library has {}",
+            crate::suggest::listed(muster_stdlib::MODULES.iter().copied())
+        )));
     }
     let target = target_path(&cx.modules[module].path, path);
     if let Some(known) = cx.modules.iter().position(|module| module.path == target) {

@@ -331,11 +331,15 @@ fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupMo
         let (module, fact) = lookup(word)?;
         Some((module, crate::facts::plain(cx, fact)?))
     };
+    let mut policy_unread = false;
     let policy = match plain("policy") {
         Some((_, expr)) if word(expr) == Some("none") => None,
         Some((module, expr)) => match cx.expect(module, &Env::new(), expr, &Type::Named(Kind::Policy)) {
             Some(Value::Named(_, name)) => Some(name),
-            _ => None,
+            _ => {
+                policy_unread = true;
+                None
+            }
         },
         None => {
             let misspelt = crate::facts::is_misspelt(&GROUP, &block.facts, "policy");
@@ -364,7 +368,7 @@ fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupMo
         machines,
         together,
         span: block.name.span,
-        broken: cx.errors() > before || cx.is_unread(block.span),
+        broken: cx.errors() > before || policy_unread || cx.is_unread(block.span),
     }
 }
 

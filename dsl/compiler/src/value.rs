@@ -282,6 +282,11 @@ impl Context<'_> {
         {
             return self.unknown(module, &reference.head, Some(*kind));
         }
+        if let (Type::Bool, ExprKind::Ref(reference)) = (want, &expr.kind)
+            && self.is_nowhere(module, env, reference)
+        {
+            return self.report(not_a_bool(&reference.head));
+        }
         let value = self.eval(module, env, expr)?;
         self.insist(value, want, expr.span)
     }
@@ -289,6 +294,19 @@ impl Context<'_> {
     pub(crate) fn insist(&self, value: Value, want: &Type, span: Span) -> Option<Value> {
         if value.is(want) {
             return Some(value);
+        }
+        if let (Value::List(items), Type::List(of)) = (&value, want)
+            && let Some(misfit) = items.iter().find(|item| !item.is(of))
+        {
+            return self.report(
+                Diagnostic::error(
+                    211,
+                    format!("an item is {}, wanted is {}", misfit.kind().with_article(), want.with_article()),
+                    span,
+                    "not all of one kind",
+                )
+                .help(format!("make each item {}", of.with_article())),
+            );
         }
         self.report(mismatch(&value, want, span))
     }
@@ -310,6 +328,20 @@ impl Context<'_> {
             Value::Ip(ip) => Some(ip),
             _ => None,
         }
+    }
+}
+
+fn not_a_bool(name: &ast::Name) -> Diagnostic {
+    const WORDS: [&str; 4] = ["true", "false", "yes", "no"];
+    let diagnostic =
+        Diagnostic::error(211, format!("`{}` is neither true nor false", name.text), name.span, "not a truth");
+    match crate::suggest::nearest(&name.text, WORDS) {
+        Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(
+            name.span,
+            near,
+            crate::suggest::certainty(&name.text, &WORDS),
+        ),
+        None => diagnostic.help("write `true` or `false`"),
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Builder<'s> {
     pub(crate) source: &'s str,
     pub(crate) scan: &'s Scan,
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Lines and blocks that were left out.
+    pub(crate) unread: Vec<Span>,
 }
 
 /// The first child of a rule.
@@ -80,6 +82,7 @@ impl Builder<'_> {
 
     pub(crate) fn junk(&mut self, pair: &Pair<'_>, place: Where) {
         let span = self.span(pair);
+        self.unread.push(span);
         let range = span.start as usize..span.end as usize;
         if !self.scan.is_damaged(&range) {
             let text = pair.as_str().trim_end();

@@ -35,6 +35,9 @@ pub struct Parse {
     pub tree: tree::Tree,
     /// In the order of the text.
     pub diagnostics: Vec<Diagnostic>,
+    /// Lines and whole blocks that could not be read and are missing in the typed view. Nothing is to be concluded from
+    /// what they would have said.
+    pub unread: Vec<Span>,
 }
 
 impl Parse {
@@ -69,18 +72,25 @@ pub fn parse(file: FileId, text: &str) -> Parse {
         diagnostics.push(diagnostic.clone());
         return Parse { diagnostics, ..unread(text, diagnostic) };
     };
-    let mut builder = build::Builder { source: text, scan: &scan, diagnostics };
+    let mut builder = build::Builder { source: text, scan: &scan, diagnostics, unread: Vec::new() };
     let ast = builder.file(&pairs);
+    let unread = builder.unread;
     let mut diagnostics = builder.diagnostics;
     diagnostics.sort_by_key(|diagnostic| diagnostic.primary.span.start);
     diagnostics.truncate(DIAGNOSTICS_MAX);
     let root = grow::Grower { source: text, scan: &scan }.root(pairs);
-    Parse { ast, tree: tree::Tree::new(Arc::from(text), root), diagnostics }
+    Parse { ast, tree: tree::Tree::new(Arc::from(text), root), diagnostics, unread }
 }
 
 fn unread(text: &str, diagnostic: Diagnostic) -> Parse {
     let range = 0..text.len();
     let token = tree::Element::Token(tree::Token { kind: tree::TokenKind::Junk, range: range.clone() });
     let root = tree::Node { kind: tree::NodeKind::File, range, children: vec![token] };
-    Parse { ast: ast::File::default(), tree: tree::Tree::new(Arc::from(text), root), diagnostics: vec![diagnostic] }
+    let whole = Span::new(diagnostic.primary.span.file, 0, u32::try_from(text.len()).unwrap_or(u32::MAX));
+    Parse {
+        ast: ast::File::default(),
+        tree: tree::Tree::new(Arc::from(text), root),
+        diagnostics: vec![diagnostic],
+        unread: vec![whole],
+    }
 }
