@@ -49,6 +49,20 @@ pub enum VaultError {
     LooseKeyFile { path: PathBuf, mode: u32 },
     #[error("the key file `{path}` already exists and is not replaced")]
     KeyFileExists { path: PathBuf },
+    #[error("the environment variable `{name}` should hold the vault key, and is not set")]
+    MissingKeyVariable { name: String },
+    #[error("the environment variable `{name}` is no vault key: {reason}")]
+    BadKeyVariable { name: String, reason: String },
+    #[error("a passphrase of fewer than {least} characters can be guessed: it is not used")]
+    ShortPassphrase { least: usize },
+    #[error("a label has at most {limit} bytes, on one line")]
+    BadLabel { limit: usize },
+    #[error("there is no key slot `{slot}`")]
+    NoSuchSlot { slot: String },
+    #[error("`{slot}` is the vault's last key slot: it stays")]
+    LastSlot { slot: String },
+    #[error("the vault has {limit} key slots, and takes no more")]
+    SlotsFull { limit: usize },
     #[error("the key file `{path}` cannot be used")]
     KeyFile { path: PathBuf, source: std::io::Error },
     #[error("the key {key} does not open vault {vault} at `{url}`; slots tried: {slots}")]
@@ -99,7 +113,15 @@ impl VaultError {
             }
             Self::KeyFileExists { .. } => "use that file, or name another one; a key may be the only one to a vault",
             Self::KeyFile { .. } => "check the path and its permissions",
-            Self::WrongKey { .. } => "give the key file that belongs to this vault id",
+            Self::MissingKeyVariable { .. } | Self::BadKeyVariable { .. } => {
+                "set it to the 64 hex digits of a key file of this vault, or name a key file"
+            }
+            Self::ShortPassphrase { .. } => "take several words that do not belong together",
+            Self::BadLabel { .. } => "a name and a place are enough: `anna, safe in Ulm`",
+            Self::NoSuchSlot { .. } => "`muster vault key list` shows the slots",
+            Self::LastSlot { .. } => "add another key first: without any slot nobody can ever read the vault",
+            Self::SlotsFull { .. } => "revoke one that is not needed any more",
+            Self::WrongKey { .. } => "give the key that belongs to this vault id: a key file, or the passphrase",
             Self::NoSlots { .. } => {
                 "restore the `keys` folder of the vault from a copy; without it the data cannot be read"
             }
@@ -130,6 +152,8 @@ impl VaultError {
             Self::VaultExists { .. }
             | Self::WrongKey { .. }
             | Self::KeyFileExists { .. }
+            | Self::ShortPassphrase { .. }
+            | Self::LastSlot { .. }
             | Self::LooseKeyFile { .. } => FailureClass::Refused,
             Self::NameTaken { .. } | Self::Stopped(_) => FailureClass::Transient,
             Self::Store { source, .. } => match io_kind(source) {

@@ -1,45 +1,70 @@
-//! Keys: one data key per vault, wrapped by any number of slots.
+//! Where keys come from: key files, the environment, passphrases. What they open is a slot (`slot.rs`).
 //!
 //! Key material lives in `Zeroizing` memory, has no `Debug` that shows it, and never enters an error.
 
-use crate::cipher::{TAG_BYTES, derive, open_in_place, seal_in_place};
 use crate::error::VaultError;
-use crate::{FORMAT_VERSION, VaultId};
 use muster_ports::Random;
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub(crate) const KEY_BYTES: usize = 32;
 /// A key file is 64 hex digits and a newline; anything longer is another file.
 const KEY_FILE_BYTES_MAX: u64 = 256;
-
-const SLOT_MAGIC: &[u8; 8] = b"MUSTSLOT";
-const SLOT_HEADER_BYTES: usize = 8 + 2 + 1 + 1 + 16 + 32 + 2;
-const SLOT_NONCE_BYTES: usize = 12;
-/// Parameters of a slot kind, in bytes. Bounds what a reader accepts.
-const SLOT_PARAMETERS_MAX: usize = 1024;
-const SLOT_KEY_INFO: &[u8] = b"muster slot key file v1";
+/// Room for a long sentence; a longer file is not a passphrase.
+const PASSPHRASE_FILE_BYTES_MAX: u64 = 4096;
+/// Characters of a new passphrase: with 64 MiB of Argon2id for each guess, twelve that are not a word from a list are
+/// out of reach.
+const PASSPHRASE_CHARACTERS_MIN: usize = 12;
 
 /// Where the key to a vault comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
     /// A file with 32 random bytes in hex, mode 0600.
     File(PathBuf),
+    /// The same 64 hex digits in an environment variable of this name.
+    Environment(String),
+    /// Words that a person knows, stretched with Argon2id.
+    Passphrase(Passphrase),
 }
 
-/// The kinds a slot can have. A number, once given, keeps its meaning; 2 is set aside for a passphrase (Argon2id).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SlotKind {
-    KeyFile = 1,
+/// A passphrase. Does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Passphrase(Arc<Zeroizing<String>>);
+
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passphrase(..)")
+    }
 }
 
-/// A slot as it can be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotInfo {
-    pub name: String,
-    pub kind: String,
+impl Passphrase {
+    pub fn new(words: impl Into<String>) -> Self {
+        Self(Arc::new(Zeroizing::new(words.into())))
+    }
+
+    /// The first line of a file that only its owner can read.
+    pub fn from_file(path: &Path) -> Result<Self, VaultError> {
+        let bad = |reason: &str| VaultError::BadKeyFile { path: path.to_owned(), reason: reason.to_owned() };
+        let text = read_secret_file(path, PASSPHRASE_FILE_BYTES_MAX)?;
+        let text = std::str::from_utf8(&text).map_err(|_| bad("it is not text"))?;
+        match text.lines().next() {
+            Some(line) if !line.is_empty() => Ok(Self::new(line)),
+            _ => Err(bad("its first line is empty")),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// What a source gives: a key to use as it is, or words to be stretched.
+pub(crate) enum Secret {
+    Key(Zeroizing<[u8; KEY_BYTES]>),
+    Passphrase(Passphrase),
 }
 
 #[derive(Clone)]
@@ -63,6 +88,8 @@ impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "in `{}`", path.display()),
+            Self::Environment(name) => write!(f, "in the environment variable `{name}`"),
+            Self::Passphrase(_) => f.write_str("of this passphrase"),
         }
     }
 }
@@ -92,83 +119,63 @@ impl KeySource {
         Ok(Self::File(path.to_owned()))
     }
 
-    fn read(&self) -> Result<Zeroizing<[u8; KEY_BYTES]>, VaultError> {
-        let Self::File(path) = self;
-        let bad = |reason: &str| VaultError::BadKeyFile { path: path.clone(), reason: reason.to_owned() };
-        let failed = |source: std::io::Error| match source.kind() {
-            ErrorKind::NotFound => VaultError::MissingKeyFile { path: path.clone() },
-            _ => VaultError::KeyFile { path: path.clone(), source },
+    /// Refuses a passphrase that could be guessed; for new slots only, never for opening.
+    pub(crate) fn fit_for_a_new_slot(&self) -> Result<(), VaultError> {
+        match self {
+            Self::Passphrase(words) if words.0.chars().count() < PASSPHRASE_CHARACTERS_MIN => {
+                Err(VaultError::ShortPassphrase { least: PASSPHRASE_CHARACTERS_MIN })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn secret(&self) -> Result<Secret, VaultError> {
+        match self {
+            Self::Passphrase(words) => Ok(Secret::Passphrase(words.clone())),
+            Self::File(path) => {
+                let text = read_secret_file(path, KEY_FILE_BYTES_MAX)?;
+                let bad = |reason: &str| VaultError::BadKeyFile { path: path.clone(), reason: reason.to_owned() };
+                key_of_hex(&text).map(Secret::Key).map_err(bad)
+            }
+            Self::Environment(name) => {
+                let Some(text) = std::env::var_os(name).filter(|text| !text.is_empty()) else {
+                    return Err(VaultError::MissingKeyVariable { name: name.clone() });
+                };
+                let text = Zeroizing::new(text.into_encoded_bytes());
+                let bad = |reason: &str| VaultError::BadKeyVariable { name: name.clone(), reason: reason.to_owned() };
+                key_of_hex(&text).map(Secret::Key).map_err(bad)
+            }
+        }
+    }
+}
+
+fn key_of_hex(text: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, &'static str> {
+    let digits = text.trim_ascii();
+    if digits.len() != 2 * KEY_BYTES {
+        return Err("it does not hold 64 hex digits");
+    }
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
+            return Err("it holds something else than hex digits");
         };
-        let mut text = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX as usize + 1));
-        let file = std::fs::File::open(path).map_err(failed)?;
-        only_its_owners(path, &file)?;
-        file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
-        let digits = text.trim_ascii();
-        if digits.len() != 2 * KEY_BYTES {
-            return Err(bad("it does not hold 64 hex digits"));
-        }
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-            let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
-                return Err(bad("it holds something else than hex digits"));
-            };
-            *byte = high << 4 | low;
-        }
-        Ok(key)
+        *byte = high << 4 | low;
     }
+    Ok(key)
+}
 
-    /// Wraps the data key for this source: the bytes of a slot object.
-    pub(crate) fn wrap(&self, data: &DataKey, vault: VaultId, random: &dyn Random) -> Result<Vec<u8>, VaultError> {
-        let key = self.read()?;
-        let (mut salt, mut nonce) = ([0; 32], [0; SLOT_NONCE_BYTES]);
-        random.fill(&mut salt);
-        random.fill(&mut nonce);
-        let mut slot = Vec::with_capacity(SLOT_HEADER_BYTES + SLOT_NONCE_BYTES + KEY_BYTES + TAG_BYTES);
-        slot.extend_from_slice(SLOT_MAGIC);
-        slot.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        slot.extend_from_slice(&[SlotKind::KeyFile as u8, 0]);
-        slot.extend_from_slice(&vault.0);
-        slot.extend_from_slice(&salt);
-        slot.extend_from_slice(&0u16.to_le_bytes());
-        let mut wrapped = Zeroizing::new(*data.0);
-        let wrapping = derive(&*key, &salt, &[SLOT_KEY_INFO]);
-        let tag = seal_in_place(&wrapping, &nonce, &slot, &mut *wrapped).map_err(|()| VaultError::DamagedObject {
-            object: "a new key slot".to_owned(),
-            reason: "its key could not be wrapped".to_owned(),
-        })?;
-        slot.extend_from_slice(&nonce);
-        slot.extend_from_slice(&*wrapped);
-        slot.extend_from_slice(&tag);
-        Ok(slot)
-    }
-
-    /// Tries the slots in turn. Slots of another vault id are left-overs of an `init` that lost, and are passed over.
-    pub(crate) fn unwrap(&self, slots: &[(String, Vec<u8>)], vault: VaultId, url: &str) -> Result<DataKey, VaultError> {
-        let key = self.read()?;
-        let mut tried = Vec::new();
-        for (name, bytes) in slots {
-            let slot = Slot::parse(name, bytes)?;
-            if slot.vault != vault || slot.kind != SlotKind::KeyFile as u8 {
-                continue;
-            }
-            tried.push(format!("`{name}`"));
-            let wrapping = derive(&*key, slot.salt, &[SLOT_KEY_INFO]);
-            let mut data = Zeroizing::new(slot.wrapped);
-            if open_in_place(&wrapping, &slot.nonce, slot.header, &mut *data, &slot.tag).is_ok() {
-                return Ok(DataKey(data));
-            }
-        }
-        if tried.is_empty() {
-            return Err(VaultError::NoSlots { vault: vault.to_string(), url: url.to_owned() });
-        }
-        Err(VaultError::WrongKey {
-            vault: vault.to_string(),
-            url: url.to_owned(),
-            key: self.to_string(),
-            slots: tried.join(", "),
-        })
-    }
+/// At most `limit` bytes and one more, so that the caller sees what is too long.
+fn read_secret_file(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    let failed = |source: std::io::Error| match source.kind() {
+        ErrorKind::NotFound => VaultError::MissingKeyFile { path: path.to_owned() },
+        _ => VaultError::KeyFile { path: path.to_owned(), source },
+    };
+    let mut text = Zeroizing::new(Vec::with_capacity(limit as usize + 1));
+    let file = std::fs::File::open(path).map_err(failed)?;
+    only_its_owners(path, &file)?;
+    file.take(limit + 1).read_to_end(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// Whoever else can read the key can read every disk of every machine, and whoever can write it can shut its owner out.
@@ -188,61 +195,4 @@ fn only_its_owners(path: &Path, file: &std::fs::File) -> Result<(), VaultError> 
 #[cfg(not(unix))]
 fn only_its_owners(_path: &Path, _file: &std::fs::File) -> Result<(), VaultError> {
     Ok(())
-}
-
-struct Slot<'a> {
-    header: &'a [u8],
-    kind: u8,
-    vault: VaultId,
-    salt: &'a [u8],
-    nonce: [u8; SLOT_NONCE_BYTES],
-    wrapped: [u8; KEY_BYTES],
-    tag: [u8; TAG_BYTES],
-}
-
-impl<'a> Slot<'a> {
-    fn parse(name: &str, bytes: &'a [u8]) -> Result<Self, VaultError> {
-        let damaged = |reason: &str| VaultError::DamagedObject { object: name.to_owned(), reason: reason.to_owned() };
-        let short = || damaged("it is too short for a key slot");
-        if bytes.get(..8) != Some(SLOT_MAGIC) {
-            return Err(damaged("it is not a key slot"));
-        }
-        let format = u16::from_le_bytes(take(bytes, 8).ok_or_else(short)?);
-        if format > FORMAT_VERSION {
-            return Err(VaultError::NewerFormat { object: name.to_owned(), found: format, known: FORMAT_VERSION });
-        }
-        let parameters = usize::from(u16::from_le_bytes(take(bytes, SLOT_HEADER_BYTES - 2).ok_or_else(short)?));
-        if parameters > SLOT_PARAMETERS_MAX {
-            return Err(damaged("its parameters are too long"));
-        }
-        let body = SLOT_HEADER_BYTES + parameters;
-        let slot = Self {
-            header: bytes.get(..body).ok_or_else(short)?,
-            kind: take::<1>(bytes, 10).ok_or_else(short)?[0],
-            vault: VaultId(take(bytes, 12).ok_or_else(short)?),
-            salt: bytes.get(28..60).ok_or_else(short)?,
-            nonce: take(bytes, body).ok_or_else(short)?,
-            wrapped: take(bytes, body + SLOT_NONCE_BYTES).ok_or_else(short)?,
-            tag: take(bytes, body + SLOT_NONCE_BYTES + KEY_BYTES).ok_or_else(short)?,
-        };
-        if bytes.len() != body + SLOT_NONCE_BYTES + KEY_BYTES + TAG_BYTES {
-            return Err(damaged("it has bytes behind its end"));
-        }
-        Ok(slot)
-    }
-}
-
-/// `N` bytes at `at`, if they are there.
-pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
-}
-
-/// What a slot says about itself without any key.
-pub(crate) fn slot_info(name: &str, bytes: &[u8]) -> Result<(VaultId, SlotInfo), VaultError> {
-    let slot = Slot::parse(name, bytes)?;
-    let kind = match slot.kind {
-        1 => "key file".to_owned(),
-        other => format!("kind {other}, not known to this muster"),
-    };
-    Ok((slot.vault, SlotInfo { name: name.to_owned(), kind }))
 }

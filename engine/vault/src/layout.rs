@@ -3,7 +3,7 @@
 use crate::cipher::{FrameAddress, SALT_BYTES, SegmentCipher, TAG_BYTES, lineage_of};
 use crate::error::{SegmentPart, VaultError};
 use crate::frame::{Compression, unpack};
-use crate::keys::{DataKey, take};
+use crate::keys::DataKey;
 use crate::{FORMAT_VERSION, FRAME_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_ENTRIES_MAX, VaultId};
 use muster_ports::{LineageId, SegmentName};
 
@@ -261,4 +261,9 @@ fn decode_index(bytes: &[u8], footer: &Footer) -> Result<Vec<Entry>, &'static st
         return Err("does not match the footer");
     }
     Ok(entries)
+}
+
+/// `N` bytes at `at`, if they are there.
+pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }

@@ -22,15 +22,17 @@ mod keys;
 mod layout;
 mod place;
 mod replica;
+mod slot;
 mod upkeep;
 mod vault;
 mod writer;
 
 pub use error::{SegmentPart, VaultError};
 pub use frame::{Compression, Frame, Packer, is_zero};
-pub use keys::{KeySource, SlotInfo};
+pub use keys::{KeySource, Passphrase};
 pub use place::Place;
 pub use replica::{PieceContent, Replica, ReplicaFrame, ReplicaPiece, VerifyReport};
+pub use slot::SlotInfo;
 pub use upkeep::{GcReport, Orphan, ScrubReport, StoredSegment, scrub};
 pub use vault::{Vault, VaultId, VaultInfo};
 pub use writer::SegmentWriter;

@@ -3,10 +3,11 @@
 use crate::cache::Cache;
 use crate::cipher::lineage_of;
 use crate::error::{SegmentPart, VaultError};
-use crate::keys::{DataKey, SlotInfo, slot_info};
+use crate::keys::DataKey;
 use crate::layout::{self, FOOTER_BYTES, HEADER_BYTES, Segment};
 use crate::place::Place;
 use crate::replica::{Replica, SegmentCache};
+use crate::slot::{self, SlotInfo, slot_name};
 use crate::writer::SegmentWriter;
 use crate::{FORMAT_VERSION, INDEX_CACHE_BYTES, KeySource};
 use bytes::Bytes;
@@ -101,16 +102,8 @@ impl Vault {
         random.fill(&mut id.0);
         let data = DataKey::generate(random);
         // The slot first: a vault that exists can be opened. Whoever loses the race for `vault.json` takes its slot away.
-        let slot = Bytes::from(key.wrap(&data, id, random)?);
-        let mut stored = None;
-        for number in 1..=SLOTS_MAX {
-            let path = place.path(&format!("keys/{number}.slot"))?;
-            if place.create(&path, slot.clone()).await? {
-                stored = Some(path);
-                break;
-            }
-        }
-        let Some(stored) = stored else {
+        let slot = Bytes::from(slot::wrap(key, "", &data, id, random)?);
+        let Some(number) = store_slot(&place, slot).await? else {
             return Err(VaultError::DamagedObject {
                 object: "keys".to_owned(),
                 reason: format!("it holds {SLOTS_MAX} slots, but there is no {VAULT_FILE}"),
@@ -118,7 +111,7 @@ impl Vault {
         };
         let text = format!("{{\"format\":{FORMAT_VERSION},\"id\":\"{id}\"}}\n");
         if !place.create(&file, Bytes::from(text)).await? {
-            place.object_store().delete(&stored).await.map_err(|error| place.failed(&stored, error))?;
+            delete_slot(&place, number).await?;
             return Err(exists());
         }
         Ok(Self::opened(place, id, data))
@@ -128,7 +121,7 @@ impl Vault {
     pub async fn open_at(place: Place, key: &KeySource) -> Result<Self, VaultError> {
         let id = read_id(&place).await?;
         let slots = read_slots(&place).await?;
-        let data = key.unwrap(&slots, id, place.url())?;
+        let data = unwrap(key, slots, id, place.url()).await?;
         Ok(Self::opened(place, id, data))
     }
 
@@ -168,14 +161,51 @@ impl Vault {
     }
 
     pub async fn info(&self) -> Result<VaultInfo, VaultError> {
+        let slots = self.slots().await?;
+        Ok(VaultInfo { url: self.url().to_owned(), id: self.id().to_string(), format: FORMAT_VERSION, slots })
+    }
+
+    /// The slots of this vault, by number.
+    pub async fn slots(&self) -> Result<Vec<SlotInfo>, VaultError> {
         let mut slots = Vec::new();
-        for (name, bytes) in read_slots(&self.inner.place).await? {
-            let (vault, slot) = slot_info(&name, &bytes)?;
+        for (number, bytes) in read_slots(&self.inner.place).await? {
+            let (vault, slot) = slot::slot_info(number, &bytes)?;
             if vault == self.inner.id {
                 slots.push(slot);
             }
         }
-        Ok(VaultInfo { url: self.url().to_owned(), id: self.id().to_string(), format: FORMAT_VERSION, slots })
+        Ok(slots)
+    }
+
+    /// Lets another key open this vault; no data is rewritten. `label` says whose it is, and is not secret.
+    pub async fn add_slot(&self, key: &KeySource, label: &str) -> Result<u32, VaultError> {
+        let slot = slot::wrap(key, label, self.data_key(), self.id(), self.random())?;
+        let full = VaultError::SlotsFull { limit: SLOTS_MAX };
+        store_slot(&self.inner.place, Bytes::from(slot)).await?.ok_or(full)
+    }
+
+    /// Takes a slot away. Its key opens the vault no more, but who had it may have copied the data key: what they could
+    /// read they can read on, should they still reach the store. Never takes the last one.
+    pub async fn revoke_slot(&self, number: u32) -> Result<SlotInfo, VaultError> {
+        let slots = self.slots().await?;
+        let Some(found) = slots.iter().find(|slot| slot.number == number) else {
+            return Err(VaultError::NoSuchSlot { slot: slot_name(number) });
+        };
+        let last = || VaultError::LastSlot { slot: slot_name(number) };
+        if slots.len() == 1 {
+            return Err(last());
+        }
+        let place = &self.inner.place;
+        let kept = read_slots(place).await?.into_iter().find(|(other, _)| *other == number);
+        delete_slot(place, number).await?;
+        // Two people may have taken away each other's at the same moment.
+        if self.slots().await?.is_empty() {
+            if let Some((_, bytes)) = kept {
+                store_slot(place, Bytes::from(bytes)).await?;
+            }
+            return Err(last());
+        }
+        Ok(found.clone())
     }
 
     /// Writes the segments of one disk in one cycle. `compression` is a zstd level.
@@ -269,8 +299,8 @@ async fn read_id(place: &Place) -> Result<VaultId, VaultError> {
     VaultId::parse(&file.id).ok_or_else(|| damaged("its id is not 32 hex digits".to_owned()))
 }
 
-/// All slots by number.
-async fn read_slots(place: &Place) -> Result<Vec<(String, Vec<u8>)>, VaultError> {
+/// All slots by number, with their bytes.
+async fn read_slots(place: &Place) -> Result<Vec<(u32, Vec<u8>)>, VaultError> {
     let keys = place.path("keys")?;
     let found: Vec<_> =
         place.object_store().list(Some(&keys)).try_collect().await.map_err(|error| place.failed("keys", error))?;
@@ -286,5 +316,33 @@ async fn read_slots(place: &Place) -> Result<Vec<(String, Vec<u8>)>, VaultError>
     }
     slots.sort_by_key(|(number, _)| *number);
     slots.truncate(SLOTS_MAX);
-    Ok(slots.into_iter().map(|(number, bytes)| (format!("keys/{number}.slot"), bytes)).collect())
+    Ok(slots)
+}
+
+/// Under the first free number; `None` when there is none.
+async fn store_slot(place: &Place, slot: Bytes) -> Result<Option<u32>, VaultError> {
+    for number in 1..=SLOTS_MAX as u32 {
+        if place.create(&place.path(&slot_name(number))?, slot.clone()).await? {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
+async fn delete_slot(place: &Place, number: u32) -> Result<(), VaultError> {
+    let path = place.path(&slot_name(number))?;
+    match place.object_store().delete(&path).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(place.failed(&path, error)),
+    }
+}
+
+/// Off the runtime's threads when a passphrase is stretched: one for each of its slots.
+async fn unwrap(key: &KeySource, slots: Vec<(u32, Vec<u8>)>, id: VaultId, url: &str) -> Result<DataKey, VaultError> {
+    if !matches!(key, KeySource::Passphrase(_)) {
+        return slot::unwrap(key, &slots, id, url);
+    }
+    let (key, url) = (key.clone(), url.to_owned());
+    let opened = tokio::task::spawn_blocking(move || slot::unwrap(&key, &slots, id, &url)).await;
+    opened.map_err(|error| VaultError::Stopped(error.to_string()))?
 }
