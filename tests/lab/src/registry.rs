@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+/// Emptied at boot, as namespaces and processes are. A system without an init may not have made it.
+const LOCKS: &str = "/run/lock";
 const HOME: &str = "/run/lock/muster-lab";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,7 +35,8 @@ pub(crate) struct Registered {
 
 /// Held while labs on this computer are made or taken away: one at a time.
 pub(crate) fn lock() -> Result<File> {
-    let path = Path::new("/run/lock").join("muster-lab.lock");
+    make_folder(Path::new(LOCKS))?;
+    let path = Path::new(LOCKS).join("muster-lab.lock");
     let file = File::create(&path).map_err(Error::file(&path))?;
     flock(&file, FlockOperation::LockExclusive).map_err(|error| Error::file(&path)(error.into()))?;
     Ok(file)
