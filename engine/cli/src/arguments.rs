@@ -1,6 +1,10 @@
 //! The command line, as clap reads it. Help texts are the man page.
 
+use crate::commands::foresee::Asked;
+use crate::commands::what_if::Circumstances;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use muster_ports::Result;
+use muster_vault::{KeySource, Passphrase};
 use std::path::PathBuf;
 
 /// Disaster recovery as code: replicate machines, rehearse, fail over and fail back by plan.
@@ -29,9 +33,12 @@ pub struct Common {
     /// Vault to use instead of the one the route names; lets a run go on without any `.plan` file.
     #[arg(long, global = true, value_name = "URL", env = "MUSTER_VAULT")]
     pub vault: Option<String>,
-    /// File with the vault key.
-    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_KEY_FILE", default_value = "muster.key")]
-    pub key_file: PathBuf,
+    /// File with the vault key. Without it MUSTER_KEY, when it is set, holds the key itself; else it is `muster.key`.
+    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_KEY_FILE")]
+    key_file: Option<PathBuf>,
+    /// File whose first line is a passphrase of the vault.
+    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_PASSPHRASE_FILE", conflicts_with = "key_file")]
+    passphrase_file: Option<PathBuf>,
     /// Print data as JSON on stdout.
     #[arg(long, global = true)]
     pub json: bool,
@@ -41,6 +48,24 @@ pub struct Common {
     /// Colour on stderr.
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
     pub color: ColorChoice,
+}
+
+/// Holds the vault's key, as 64 hex digits, where no key file is named.
+const KEY_VARIABLE: &str = "MUSTER_KEY";
+
+impl Common {
+    /// What opens the vault.
+    pub fn key(&self) -> Result<KeySource> {
+        if let Some(path) = &self.passphrase_file {
+            return Ok(KeySource::Passphrase(Passphrase::from_file(path)?));
+        }
+        let variable = std::env::var_os(KEY_VARIABLE).is_some_and(|text| !text.is_empty());
+        Ok(match &self.key_file {
+            Some(path) => KeySource::File(path.clone()),
+            None if variable => KeySource::Environment(KEY_VARIABLE.to_owned()),
+            None => KeySource::File(PathBuf::from("muster.key")),
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -146,21 +171,38 @@ pub enum Command {
     },
     /// Show what an operation would do and how long it would take; changes nothing.
     DryRun {
-        plan: String,
-        /// test, planned, unplanned, cleanup, commit, cancel, reprotect; the direction follows from the plan's state.
-        operation: String,
-        /// Read the way home, whatever the state.
-        #[arg(long)]
-        back: bool,
+        #[command(flatten)]
+        asked: Asked,
         /// Write the runsheet to a file, to be reviewed and run.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
         /// Print the graph instead of the table.
         #[arg(long, value_enum, default_value_t = View::Table)]
         view: View,
-        /// Use this recovery point.
-        #[arg(long, value_name = "POINT")]
-        point: Option<String>,
+    },
+    /// The same with something going wrong: a slow link, a step that fails, a dead site, few boots at once; beside the
+    /// plain estimate. Changes nothing.
+    WhatIf {
+        #[command(flatten)]
+        asked: Asked,
+        #[command(flatten)]
+        circumstances: Circumstances,
+    },
+    /// What changed between two runsheets: what runs earlier or later, what is no longer protected, the predicted time.
+    ///
+    /// Exits with 0 when they do the same, with 1 when they differ.
+    Diff {
+        before: PathBuf,
+        /// What the plans of the folder would give now, when not named.
+        after: Option<PathBuf>,
+    },
+    /// Whether the sites are still what the plans were compiled against: machines gone, new and changed.
+    ///
+    /// Exits with 0 when nothing drifted, with 1 when something did or a site did not answer.
+    Drift {
+        /// Compare with this inventory instead of asking the sites.
+        #[arg(long, value_name = "FILE")]
+        inventory: Option<PathBuf>,
     },
     /// Run a reviewed runsheet, exactly as it is.
     Run {
@@ -276,6 +318,9 @@ pub enum Command {
     /// A shop of simulated machines to try everything on without a hypervisor.
     #[command(subcommand)]
     Laboratory(LaboratoryCommand),
+    /// Let guests go whose agent was killed in the middle of a cut. Only the agent starts it.
+    #[command(hide = true)]
+    CutWatchdog,
     /// Print completions for a shell.
     Completions { shell: clap_complete::Shell },
     /// Print the man page.
@@ -294,6 +339,47 @@ pub enum VaultCommand {
     Init,
     /// What the vault holds.
     Info,
+    /// Who may open the vault.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// The slots, each with its kind and label.
+    List,
+    /// Let another key open the vault. No data is rewritten.
+    Add {
+        #[command(flatten)]
+        key: NewKey,
+    },
+    /// Take a slot away. The last one stays.
+    Revoke {
+        /// Its number, as `list` shows it.
+        slot: u32,
+    },
+    /// Put a new key in the place of a slot.
+    Rotate {
+        /// Number of the slot that goes.
+        slot: u32,
+        #[command(flatten)]
+        key: NewKey,
+    },
+}
+
+/// A key for a new slot.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct NewKey {
+    /// Key file to let in; made when it is not there.
+    #[arg(long, value_name = "FILE", conflicts_with = "new_passphrase_file")]
+    pub new_key_file: Option<PathBuf>,
+    /// File whose first line is the new passphrase, of twelve characters or more; mode 0600.
+    #[arg(long, value_name = "FILE")]
+    pub new_passphrase_file: Option<PathBuf>,
+    /// Whose it is and where it lies; not secret.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub label: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -309,6 +395,7 @@ pub enum View {
     Table,
     Mermaid,
     Dot,
+    Svg,
     Json,
 }
 

@@ -13,7 +13,10 @@ mod output;
 
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
-use commands::{agent, check, laboratory, machines, operate, people, plans, replicate, show, vault};
+use commands::{
+    agent, check, diff, drift, dry_run, keys, laboratory, machines, operate, people, plans, replicate, show, vault,
+    what_if,
+};
 use exit::Exit;
 use muster_ports::Result;
 use muster_runsheet::Kind;
@@ -51,6 +54,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Inventory(InventoryCommand::Pull) => vault::pull_inventory(common).await,
         Command::Vault(VaultCommand::Init) => vault::init(common).await,
         Command::Vault(VaultCommand::Info) => vault::info(common).await,
+        Command::Vault(VaultCommand::Key(command)) => keys::key(common, command).await,
         Command::Protect { groups, options } => replicate::protect(common, groups, &options).await,
         Command::Replicate { once, until_protected, options } => {
             replicate::replicate(common, once, until_protected, &options).await
@@ -62,9 +66,10 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Materialise { point, machines, to } => vault::materialise(common, point, machines, &to).await,
         Command::Runs => show::runs(common).await,
         Command::Log { run, verify } => show::log(common, run, verify).await,
-        Command::DryRun { plan, operation, back, output, view, point } => {
-            operate::dry_run(common, &plan, &operation, back, output, view, point).await
-        }
+        Command::DryRun { asked, output, view } => dry_run::dry_run(common, &asked, output, view).await,
+        Command::WhatIf { asked, circumstances } => what_if::what_if(common, &asked, circumstances).await,
+        Command::Diff { before, after } => diff::diff(common, &before, after.as_deref()).await,
+        Command::Drift { inventory } => drift::drift(common, inventory.as_deref()).await,
         Command::Run { file, options } => operate::run_file(common, &file, &options).await,
         Command::Drill { plan, options } => operate::start(common, &plan, Kind::Test, None, false, &options).await,
         Command::Cleanup { plan, options } => operate::cleanup(common, plan, &options).await,
@@ -87,6 +92,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         }
         Command::Approve { run, step, no, signature } => people::approve(common, run, step, no, &signature).await,
         Command::Agent { provider, site, folder, listen } => agent::agent(common, provider, site, folder, listen).await,
+        Command::CutWatchdog => agent::cut_watchdog().await,
         Command::Laboratory(command) => laboratory::laboratory(common, command),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -59,7 +59,8 @@ pub struct DiskCut {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutReport {
     pub barrier: BarrierId,
-    /// By the site's clock, in the middle of the hold.
+    /// By the site's clock, right before the first transaction: everything that was written until then is in the cut,
+    /// and nothing that was written later than `transaction_micros` after it.
     pub at: Timestamp,
     /// What was reached: `Crash` when a guest could not be frozen; `notes` says which and why.
     pub consistency: Consistency,

@@ -4,7 +4,7 @@
 //!   prepare   scratch image per disk, broken bitmaps away                     (guests run)
 //!   hold      freeze file systems, or pause                                   (guests wait)
 //!   cut       per machine one transaction: new bitmap, old one off, fleece
-//!   release   thaw, go on                                                     (guests run)
+//!   release   thaw, go on; see `hold` for all who may have to do it           (guests run)
 //!   export    scratch + old bitmap over NBD; reads see the moment of the cut
 //!   settle    committed: old bitmap away;  abandoned: new one merged back into it
 //! ```
@@ -13,10 +13,11 @@
 //! Whatever fails: guests are released, and no change is forgotten.
 
 use crate::folder::{Folder, MachineRecord, read_json, remove, short_hash, write_json};
-use crate::host::{Host, MACHINE_SOCKET, NodeFacts, dismiss_attendant, nodes, reach, remove_bitmap};
+use crate::hold::{Hold, HoldRecord};
+use crate::host::{Host, NodeFacts, dismiss_attendant, nodes, reach, remove_bitmap};
 use crate::process::ProcessId;
-use crate::qmp::Qmp;
-use crate::{disk, guest, limits};
+use crate::watchdog::{Charge, Watch, Watchdog};
+use crate::{disk, limits};
 use futures::future::join_all;
 use muster_ports::{
     BarrierId, Clock, Consistency, CutMember, CutOrder, CutOutcome, CutReport, DiskCut, DiskName, Failure,
@@ -25,7 +26,6 @@ use muster_ports::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -111,38 +111,37 @@ pub(crate) fn open_cuts(folder: &Folder) -> Result<Vec<CutRecord>> {
     Ok(cuts)
 }
 
-/// How a guest is made to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hold {
-    None,
-    Frozen,
-    Paused,
-}
-
 /// A member while it is being cut.
 #[derive(Debug)]
 struct Live {
     member: MemberCut,
     host: Host,
     hold: Hold,
-    /// Its guest agent answered before anybody was held.
-    agent: bool,
     tracking: Vec<(Tracking, u64)>,
-    notes: Vec<String>,
+}
+
+/// Where cuts are made, and with what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) folder: &'a Folder,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) watchdog: &'a Watchdog,
 }
 
 struct Moment {
+    /// Right before the first transaction.
     at: Timestamp,
     hold: Duration,
     transaction: Duration,
 }
 
 /// Makes the cut. The caller holds the locks of all members and has settled whatever was open on them.
-pub(crate) async fn make(folder: &Folder, clock: &dyn Clock, order: &CutOrder) -> Result<CutReport> {
+pub(crate) async fn make(place: Place<'_>, order: &CutOrder) -> Result<CutReport> {
+    let folder = place.folder;
     let mut record = CutRecord::plan(folder, order)?;
     let path = folder.cut(&order.barrier);
     write_json(&path, &record)?;
-    let outcome = attempt(folder, clock, order, &mut record).await;
+    let outcome = attempt(place, order, &mut record).await;
     match outcome {
         Ok(report) => {
             record.report = Some(report.clone());
@@ -158,19 +157,22 @@ pub(crate) async fn make(folder: &Folder, clock: &dyn Clock, order: &CutOrder) -
     }
 }
 
-async fn attempt(folder: &Folder, clock: &dyn Clock, order: &CutOrder, cut: &mut CutRecord) -> Result<CutReport> {
+async fn attempt(place: Place<'_>, order: &CutOrder, cut: &mut CutRecord) -> Result<CutReport> {
+    let folder = place.folder;
     let mut lives = Vec::new();
     for outcome in join_all(cut.members.iter().map(|member| prepare(folder, order, member))).await {
         lives.push(outcome?);
     }
     cut.members = lives.iter().map(|live| live.member.clone()).collect();
     write_json(&folder.cut(&order.barrier), cut)?;
-    let moment = hold_and_cut(clock, order, &mut lives).await?;
+    let watch = arm(place, order, &mut lives).await?;
+    let moment = hold_and_cut(place.clock, order, watch.as_ref(), &mut lives).await?;
+    drop(watch);
     let mut disks = Vec::new();
     for outcome in join_all(lives.iter_mut().map(export)).await {
         disks.extend(outcome?);
     }
-    let frozen = |live: &Live| live.hold == Hold::Frozen || live.host.attended;
+    let frozen = |live: &Live| live.hold.frozen || live.host.attended;
     let app = order.consistency == Consistency::App && lives.iter().all(frozen);
     Ok(CutReport {
         barrier: order.barrier.clone(),
@@ -179,7 +181,7 @@ async fn attempt(folder: &Folder, clock: &dyn Clock, order: &CutOrder, cut: &mut
         hold_micros: u64::try_from(moment.hold.as_micros()).unwrap_or(u64::MAX),
         transaction_micros: u64::try_from(moment.transaction.as_micros()).unwrap_or(u64::MAX),
         disks,
-        notes: lives.into_iter().flat_map(|live| live.notes).collect(),
+        notes: lives.into_iter().flat_map(|live| live.hold.notes).collect(),
     })
 }
 
@@ -208,18 +210,39 @@ async fn prepare(folder: &Folder, order: &CutOrder, member: &MemberCut) -> Resul
         add_scratch(&mut host, disk, &record.file, node.size_bytes).await?;
     }
     ensure_server(&mut host).await?;
-    let mut notes = Vec::new();
-    if host.attended && order.consistency == Consistency::App {
-        notes.push(format!("`{}` is off and was cut as it lies", member.instance));
+    let mut hold = Hold::none(&member.instance, host.folder());
+    if !host.attended {
+        hold = Hold::prepare(order, &member.instance, &mut host).await?;
+    } else if order.consistency == Consistency::App {
+        hold.notes.push(format!("`{}` is off and was cut as it lies", member.instance));
     }
-    let mut agent = false;
-    if !host.attended && order.consistency == Consistency::App {
-        match guest::ping(host.folder(), limits::GUEST_GLANCE).await {
-            Ok(()) => agent = true,
-            Err(failure) => notes.push(format!("`{}` cannot be frozen: {failure}", member.instance)),
+    Ok(Live { member, host, hold, tracking })
+}
+
+/// Starts the watchdog, when anybody may be held, and writes down who. Without a watchdog nobody is held: a cut that can
+/// do without goes on.
+async fn arm(place: Place<'_>, order: &CutOrder, lives: &mut [Live]) -> Result<Option<Watch>> {
+    let charge = |live: &Live| {
+        let (instance, home) = (live.member.instance.clone(), live.host.folder().to_owned());
+        Charge { instance, home, machine: live.host.process }
+    };
+    let charges: Vec<Charge> = lives.iter().filter(|live| live.hold.may_wait()).map(charge).collect();
+    if charges.is_empty() {
+        return Ok(None);
+    }
+    let watch = match Watch::arm(place.watchdog, charges, order.hold_limit).await {
+        Ok(watch) => watch,
+        Err(failure) if order.hold => return Err(failure),
+        Err(failure) => {
+            lives.iter_mut().for_each(|live| live.hold.give_up(&failure));
+            return Ok(None);
         }
+    };
+    let since = place.clock.now();
+    for live in lives.iter_mut().filter(|live| live.hold.may_wait()) {
+        live.hold.note_down(HoldRecord::new(order, live.host.process, watch.process, since), &watch).await?;
     }
-    Ok(Live { member, host, hold: Hold::None, agent, tracking, notes })
+    Ok(Some(watch))
 }
 
 /// Can the changes since `base` be believed?
@@ -264,18 +287,25 @@ async fn ensure_server(host: &mut Host) -> Result<()> {
     }
 }
 
-/// The part with the guests waiting. Whatever happens, they are released before this returns.
-async fn hold_and_cut(clock: &dyn Clock, order: &CutOrder, lives: &mut [Live]) -> Result<Moment> {
+/// The part with the guests waiting. Whatever happens, they are released before this returns, or left to the agent.
+async fn hold_and_cut(
+    clock: &dyn Clock,
+    order: &CutOrder,
+    watch: Option<&Watch>,
+    lives: &mut [Live],
+) -> Result<Moment> {
     let start = Instant::now();
     let work = async {
-        let began = clock.now();
-        join_all(lives.iter_mut().map(|live| hold(order, live))).await.into_iter().collect::<Result<Vec<()>>>()?;
-        let first = Instant::now();
+        let limit = order.hold_limit;
+        let holds = lives.iter_mut().map(|live| live.hold.begin(limit, &mut live.host, watch));
+        join_all(holds).await.into_iter().collect::<Result<Vec<()>>>()?;
+        let (at, first) = (clock.now(), Instant::now());
         let cuts = join_all(lives.iter_mut().map(|live| transaction(order, live))).await;
         let transaction = first.elapsed();
         cuts.into_iter().collect::<Result<Vec<()>>>()?;
-        let middle = Timestamp(began.0.midpoint(clock.now().0));
-        Ok::<_, Failure>((middle, transaction))
+        let checks = lives.iter_mut().map(|live| live.hold.check(&mut live.host));
+        join_all(checks).await.into_iter().collect::<Result<Vec<()>>>()?;
+        Ok::<_, Failure>((at, transaction))
     };
     let outcome = timeout(order.hold_limit, work).await.unwrap_or_else(|_| {
         for live in lives.iter_mut() {
@@ -284,45 +314,17 @@ async fn hold_and_cut(clock: &dyn Clock, order: &CutOrder, lives: &mut [Live]) -
         Err(Failure::timeout(format!("guests would have been held longer than {} ms", order.hold_limit.as_millis()))
             .help("the next attempt may be luckier; a longer hold limit, or crash-consistent points, always help"))
     });
-    let released = join_all(lives.iter_mut().map(release)).await;
+    let released = join_all(lives.iter_mut().map(|live| live.hold.end(&mut live.host, watch))).await;
     let hold = start.elapsed();
     let (at, transaction) = outcome?;
     released.into_iter().collect::<Result<Vec<()>>>()?;
+    let early = lives.iter().find(|live| live.hold.thawed_early);
+    if let Some(live) = early.filter(|_| order.hold && lives.len() > 1) {
+        let message = format!("`{}` was thawed by somebody before the last machine was cut", live.member.instance);
+        return Err(Failure::transient(message)
+            .help("the machines of the group were not cut at one moment; Windows thaws by itself after 10 s"));
+    }
     Ok(Moment { at, hold, transaction })
-}
-
-async fn hold(order: &CutOrder, live: &mut Live) -> Result<()> {
-    if live.host.attended {
-        return Ok(());
-    }
-    if live.agent {
-        // Noted before it is tried: a freeze that was given up in the middle may still happen.
-        live.hold = Hold::Frozen;
-        match guest::freeze(live.host.folder(), order.hold_limit).await {
-            Ok(_) => return Ok(()),
-            Err(failure) => {
-                live.notes.push(format!("`{}` could not be frozen: {failure}", live.member.instance));
-                // What was half frozen must not stay so; an agent that does not answer cannot be asked.
-                if guest::is_frozen(live.host.folder()).await.unwrap_or(false) {
-                    guest::thaw(live.host.folder()).await?;
-                }
-                live.hold = Hold::None;
-            }
-        }
-    }
-    if order.hold {
-        live.hold = Hold::Paused;
-        live.host.execute("stop", json!({})).await?;
-    }
-    Ok(())
-}
-
-async fn release(live: &mut Live) -> Result<()> {
-    match live.hold {
-        Hold::None => Ok(()),
-        Hold::Frozen => guest::thaw(live.host.folder()).await,
-        Hold::Paused => live.host.execute("cont", json!({})).await.map(drop),
-    }
 }
 
 async fn transaction(order: &CutOrder, live: &mut Live) -> Result<()> {
@@ -480,33 +482,6 @@ pub(crate) async fn forget(folder: &Folder, machine: &MachineRecord) -> Result<(
     }
     if host.attended {
         dismiss_attendant(host.folder()).await?;
-    }
-    Ok(())
-}
-
-/// Releases guests that an agent held when it was killed.
-pub(crate) async fn release_forgotten(folder: &Folder, cut: &CutRecord) {
-    for member in &cut.members {
-        let Ok(home) = folder.machine(&member.instance) else { continue };
-        if !crate::host::is_on(folder, &member.instance).await.unwrap_or(false) {
-            continue;
-        }
-        if let Err(failure) = go_on(&home, &cut.order).await {
-            tracing::warn!(instance = %member.instance, %failure, "a guest that was held for a cut may still be held");
-        }
-    }
-}
-
-async fn go_on(home: &Path, order: &CutOrder) -> Result<()> {
-    if order.hold {
-        let mut qmp = Qmp::connect(home, MACHINE_SOCKET).await?;
-        let status = qmp.execute("query-status", json!({})).await?;
-        if status["status"] == "paused" {
-            qmp.execute("cont", json!({})).await?;
-        }
-    }
-    if order.consistency == Consistency::App && guest::is_frozen(home).await? {
-        guest::thaw(home).await?;
     }
     Ok(())
 }

@@ -96,24 +96,31 @@ pub(crate) async fn freeze(folder: &Path, limit: Duration) -> Result<u64> {
     if count == 0 { Err(Failure::permanent("the guest agent froze no file system")) } else { Ok(count) }
 }
 
-/// Thaws, again and again while there is time: a guest must not stay frozen because one answer was lost.
-pub(crate) async fn thaw(folder: &Path) -> Result<()> {
+/// Thaws; says how many file systems were frozen until then. An answer means that everything that was asked before has
+/// been done: the agent takes one thing after another, whoever asked.
+pub(crate) async fn thaw_once(folder: &Path, limit: Duration) -> Result<u64> {
+    Ok(call(folder, limit, "guest-fsfreeze-thaw", json!({})).await?.as_u64().unwrap_or(0))
+}
+
+/// Thaws, again and again while a cut can wait. Says whether it is known that the guest was frozen until now.
+pub(crate) async fn thaw(folder: &Path) -> Result<bool> {
     let deadline = Instant::now() + limits::THAW;
     loop {
-        match call(folder, limits::GUEST_CALL, "guest-fsfreeze-thaw", json!({})).await {
-            Ok(_) => return Ok(()),
+        match thaw_once(folder, limits::GUEST_CALL).await {
+            Ok(count) => return Ok(count > 0),
             Err(failure) if Instant::now() >= deadline => {
-                return Err(
-                    failure.help("the guest may still be frozen: `guest-fsfreeze-thaw`, or power it off and on")
-                );
+                return Err(failure.help(
+                    "the guest may still be frozen; the site agent goes on trying. By hand: `guest-fsfreeze-thaw`, \
+                     or power it off and on",
+                ));
             }
-            Err(_) => sleep(limits::LOOK).await,
+            Err(_) => sleep(limits::LOOK_SLOW).await,
         }
     }
 }
 
-pub(crate) async fn is_frozen(folder: &Path) -> Result<bool> {
-    Ok(call(folder, limits::GUEST_CALL, "guest-fsfreeze-status", json!({})).await?.as_str() == Some("frozen"))
+pub(crate) async fn is_frozen(folder: &Path, limit: Duration) -> Result<bool> {
+    Ok(call(folder, limit, "guest-fsfreeze-status", json!({})).await?.as_str() == Some("frozen"))
 }
 
 /// Asks the guest to power down. The agent answers only when it could not, so silence is consent.

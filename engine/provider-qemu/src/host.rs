@@ -2,7 +2,7 @@
 //! off. Both speak QMP and know the same block nodes, so cuts, bitmaps and hydration are written once.
 //!
 //! ```text
-//!   on    qemu-system   qemu.pid       qmp.sock
+//!   on    qemu-system   qemu.pid       qmp.sock, watch.sock
 //!   off   attendant     attendant.pid  attendant.sock    for a cut, a hydration; dismissed before the machine starts
 //!   off   writer        writer-*.pid   writer-*.sock     one disk, writable, for a landing
 //! ```
@@ -20,6 +20,8 @@ use tokio::time::sleep;
 
 pub(crate) const MACHINE_PID: &str = "qemu.pid";
 pub(crate) const MACHINE_SOCKET: &str = "qmp.sock";
+/// A second monitor, for watchdogs: a monitor serves one client, and that one may not move any more.
+pub(crate) const WATCH_SOCKET: &str = "watch.sock";
 pub(crate) const MACHINE_LOG: &str = "qemu.log";
 const ATTENDANT: &str = "attendant";
 

@@ -12,6 +12,9 @@
 //! they outlive the agent, and the next one finds them by pid files (number and start time) and monitor sockets.
 //! Changes are tracked by QEMU's persistent dirty bitmaps, named after barriers; [`cut`] has the rules for believing them.
 //!
+//! A guest that waits for a cut is let go whatever dies: the `hold` module has the rules, the `watchdog` module the
+//! process that is started for it.
+//!
 //! Not here: snapshots inside images, live migration, passthrough devices, firmware other than SeaBIOS, IPv6 addresses
 //! by DHCP.
 //!
@@ -23,8 +26,10 @@ mod define;
 mod disk;
 mod folder;
 mod guest;
+mod hold;
 mod host;
 mod hydrate;
+mod keeper;
 mod limits;
 mod network;
 mod power;
@@ -33,6 +38,9 @@ mod process;
 mod qmp;
 mod socket;
 mod source;
+mod watchdog;
+
+pub use watchdog::{Watchdog, keep_watch};
 
 use async_trait::async_trait;
 use folder::{Folder, MachineRecord, SiteRecord};
@@ -46,7 +54,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard};
+use tokio::task::AbortHandle;
 
 /// One site of QEMU machines.
 #[derive(Debug)]
@@ -63,25 +72,41 @@ pub struct QemuProvider {
     networks: Turn<()>,
     /// What was written when it was last looked, for the rate of change.
     written: Mutex<BTreeMap<InstanceName, (Timestamp, u64)>>,
+    watchdog: Watchdog,
+    /// Tells the keeper that a cut has left a guest behind.
+    left: Arc<Notify>,
+    keeper: Mutex<Option<AbortHandle>>,
+}
+
+impl Drop for QemuProvider {
+    fn drop(&mut self) {
+        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = keeper.take() {
+            keeper.abort();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Turns(Mutex<BTreeMap<InstanceName, Arc<Turn<()>>>>);
 
 impl Turns {
+    fn of(&self, instance: &InstanceName) -> Arc<Turn<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(instance.clone()).or_default())
+    }
     async fn take(&self, instance: &InstanceName) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(instance.clone()).or_default())
-        };
-        turn.lock_owned().await
+        self.of(instance).lock_owned().await
+    }
+    fn try_take(&self, instance: &InstanceName) -> Option<OwnedMutexGuard<()>> {
+        self.of(instance).try_lock_owned().ok()
     }
 }
 
 impl QemuProvider {
-    /// Opens a site's folder, making it where it is new. Inside a tokio runtime, guests that a killed agent left frozen
-    /// are released in the background; no machine is started.
-    pub fn open(site: SiteName, folder: PathBuf, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
+    /// Opens a site's folder, making it where it is new. Inside a tokio runtime, guests that a killed agent left waiting
+    /// are let go in the background; no machine is started. `watchdog` is started for every cut that makes guests wait.
+    pub fn open(site: SiteName, folder: PathBuf, clock: Arc<dyn Clock>, watchdog: Watchdog) -> Result<Arc<Self>> {
         let folder = Folder::open(&folder, &site)?;
         let provider = Arc::new(Self {
             site,
@@ -92,24 +117,15 @@ impl QemuProvider {
             cuts: Turn::new(()),
             networks: Turn::new(()),
             written: Mutex::default(),
+            watchdog,
+            left: Arc::default(),
+            keeper: Mutex::default(),
         });
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let forgotten = Arc::clone(&provider);
-            runtime.spawn(async move { forgotten.release_forgotten().await });
+            let keeper = runtime.spawn(keeper::keep(Arc::downgrade(&provider), Arc::clone(&provider.left)));
+            *provider.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper.abort_handle());
         }
         Ok(provider)
-    }
-
-    async fn release_forgotten(&self) {
-        let _turn = self.cuts.lock().await;
-        match cut::open_cuts(&self.folder) {
-            Ok(cuts) => {
-                for cut in cuts.iter().filter(|cut| cut.report.is_none()) {
-                    cut::release_forgotten(&self.folder, cut).await;
-                }
-            }
-            Err(failure) => tracing::warn!(%failure, "open cuts cannot be read; guests may be held"),
-        }
     }
 
     fn is_fenced(&self, instance: &InstanceName) -> bool {
@@ -429,13 +445,19 @@ impl Provider for QemuProvider {
             return Ok(report);
         }
         let members = order.members.iter().map(|member| member.instance.clone());
-        let _turns = self.take_all(members.clone()).await;
+        let turns = self.take_all(members.clone()).await;
         // The agents' turns too: nobody's question may stand between a freeze and its thaw.
         let mut guests = Vec::new();
         for instance in members.collect::<BTreeSet<_>>() {
             guests.push(self.guests.take(&instance).await);
         }
-        cut::make(&self.folder, &*self.clock, order).await
+        let place = cut::Place { folder: &self.folder, clock: &*self.clock, watchdog: &self.watchdog };
+        let made = cut::make(place, order).await;
+        drop((turns, guests));
+        if made.is_err() {
+            self.left.notify_one();
+        }
+        made
     }
 
     async fn open_cut(

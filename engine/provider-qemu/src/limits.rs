@@ -10,8 +10,23 @@ pub(crate) const START: Duration = Duration::from_secs(90);
 pub(crate) const GUEST_CALL: Duration = Duration::from_secs(8);
 /// Asking a guest agent for its health while listing machines: a list must not hang on one guest.
 pub(crate) const GUEST_GLANCE: Duration = Duration::from_secs(2);
-/// Thawing has no limit of the order: a guest that stays frozen is worse than a late answer.
-pub(crate) const THAW: Duration = Duration::from_secs(30);
+/// How long a cut goes on trying to thaw. After it the cut has failed and the agent tries on, as long as it lives.
+pub(crate) const THAW: Duration = Duration::from_secs(10);
+/// Until the agent tries again to let a guest go; doubled each time up to the maximum, which a person who has mended the
+/// guest can still wait for.
+pub(crate) const RELEASE_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const RELEASE_AGAIN_MAX: Duration = Duration::from_secs(30);
+/// How often the agent looks for guests that a cut which was broken off left behind.
+pub(crate) const RELEASE_LOOK: Duration = Duration::from_secs(5);
+/// From starting a watchdog to its word. It is our own program; a loaded host is in it.
+pub(crate) const WATCH_START: Duration = Duration::from_secs(10);
+/// After the longest hold of an order, before its watchdog believes that the agent does not move any more.
+pub(crate) const WATCH_GRACE: Duration = Duration::from_secs(5);
+/// Until a watchdog tries again to let a guest go, and the most of it after doubling.
+pub(crate) const WATCH_AGAIN: Duration = Duration::from_millis(200);
+pub(crate) const WATCH_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// How long a watchdog tries. A guest that does not answer for so long hangs for another reason.
+pub(crate) const WATCH_LIMIT: Duration = Duration::from_secs(600);
 /// Telling a machine to quit, before it is made to.
 pub(crate) const QUIT_WORD: Duration = Duration::from_secs(5);
 /// A quit flushes disks and stores bitmaps. After that the process is killed.

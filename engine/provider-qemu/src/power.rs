@@ -3,7 +3,9 @@
 use crate::accel::{self, Accel};
 use crate::disk::{blockdevs, node, reconcile_ties};
 use crate::folder::{Folder, MachineRecord, at, remove};
-use crate::host::{MACHINE_LOG, MACHINE_PID, MACHINE_SOCKET, await_monitor, dismiss_all, machine_process};
+use crate::host::{
+    MACHINE_LOG, MACHINE_PID, MACHINE_SOCKET, WATCH_SOCKET, await_monitor, dismiss_all, machine_process,
+};
 use crate::network::{self, Place};
 use crate::process::{Namespace, ProcessId, launch};
 use crate::qmp::Qmp;
@@ -36,7 +38,7 @@ pub(crate) async fn start(folder: &Folder, record: &mut MachineRecord) -> Result
     for (index, nic) in record.nics.iter().enumerate() {
         network::plug(&place, &network::tap(folder, record, index), &nic.network).await?;
     }
-    for socket in [MACHINE_SOCKET, guest::SOCKET] {
+    for socket in [MACHINE_SOCKET, WATCH_SOCKET, guest::SOCKET] {
         remove(&home.join(socket))?;
     }
     rotate_console(&home)?;
@@ -71,6 +73,7 @@ fn command_line(folder: &Folder, home: &Path, record: &MachineRecord, accel: &Ac
     add("-chardev", format!("file,id=console,path={CONSOLE},append=on"));
     add("-serial", "chardev:console".to_owned());
     add("-qmp", format!("unix:{MACHINE_SOCKET},server=on,wait=off"));
+    add("-qmp", format!("unix:{WATCH_SOCKET},server=on,wait=off"));
     add("-device", "virtio-serial-pci".to_owned());
     add("-chardev", format!("socket,id=agent,path={},server=on,wait=off", guest::SOCKET));
     add("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0".to_owned());
@@ -147,7 +150,7 @@ pub(crate) async fn cut_power(home: &Path, patience: Duration) -> Result<()> {
 pub(crate) async fn tidy(folder: &Folder, instance: &InstanceName) -> Result<()> {
     let home = folder.machine(instance)?;
     remove(&home.join(MACHINE_PID))?;
-    for socket in [MACHINE_SOCKET, guest::SOCKET] {
+    for socket in [MACHINE_SOCKET, WATCH_SOCKET, guest::SOCKET] {
         remove(&home.join(socket))?;
     }
     let Some(record) = folder.record(instance)? else { return Ok(()) };

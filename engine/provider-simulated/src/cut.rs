@@ -81,7 +81,7 @@ impl Shared {
         let mut consistency = order.consistency;
         let mut disks = Vec::new();
         let mut held: Duration = Duration::ZERO;
-        let begun = self.clock.now();
+        let mut first = None;
         // Without a hold each machine is a cut of its own, and its neighbours write on meanwhile.
         let windows: Vec<&[Member]> = if order.hold { vec![members] } else { members.chunks(1).collect() };
         for (index, window) in windows.into_iter().enumerate() {
@@ -94,6 +94,8 @@ impl Shared {
             if order.consistency == Consistency::App {
                 self.freeze(window, &mut frozen, &mut consistency, &mut notes)?;
             }
+            // What was written before this moment is in the cut.
+            first.get_or_insert_with(|| self.clock.now());
             for member in window {
                 disks.extend(self.cut_machine(order, member)?);
                 self.clock.sleep(transaction).await;
@@ -103,10 +105,11 @@ impl Shared {
             held = held.max(self.clock.now().since(hold_begun));
             drop(holds);
         }
-        let took = self.clock.now().since(begun);
+        let at = first.unwrap_or_else(|| self.clock.now());
+        let took = self.clock.now().since(at);
         Ok(CutReport {
             barrier: order.barrier.clone(),
-            at: begun.plus(took / 2),
+            at,
             consistency,
             hold_micros: micros(held),
             transaction_micros: micros(took),

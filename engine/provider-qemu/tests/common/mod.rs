@@ -5,10 +5,12 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is wrong")]
 
+pub mod fake;
+
 use async_trait::async_trait;
 use muster_lab::{Lab, Machine, Role};
 use muster_ports::*;
-use muster_provider_qemu::QemuProvider;
+use muster_provider_qemu::{QemuProvider, Watchdog};
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
@@ -40,9 +42,20 @@ pub fn on_a_site<F: Future<Output = ()>>(seed: &str, test: impl FnOnce(Bench) ->
     let folder = site.folder().to_owned();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let provider = QemuProvider::open(SiteName::new("hq"), folder, Arc::new(SystemClock)).unwrap();
+        let provider = open(&folder);
         test(Bench { provider, lab }).await;
     });
+}
+
+/// The site's provider, as an agent has it.
+pub fn open(folder: &Path) -> Arc<QemuProvider> {
+    let watchdog = Watchdog { program: program(), arguments: vec!["watch".to_owned()] };
+    QemuProvider::open(SiteName::new("hq"), folder.to_owned(), Arc::new(SystemClock), watchdog).unwrap()
+}
+
+/// An agent that can be killed, and the watchdog beside it.
+pub fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_qemu-site"))
 }
 
 impl Bench {
@@ -51,7 +64,7 @@ impl Bench {
     }
     /// Another agent over the same folder, as after a crash of the first.
     pub fn reopen(&self) -> Arc<QemuProvider> {
-        QemuProvider::open(SiteName::new("hq"), self.folder(), Arc::new(SystemClock)).unwrap()
+        open(&self.folder())
     }
 
     /// Waits until the database answers over its network; answers with its last record.
