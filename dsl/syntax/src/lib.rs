@@ -14,6 +14,7 @@ mod build_values;
 mod explain;
 mod grammar;
 mod grow;
+mod layout;
 mod repair;
 mod scan;
 mod texts;

@@ -1,10 +1,12 @@
 //! What is looked at before the grammar: texts, comments and brackets.
 //!
 //! The grammar never sees an unfinished text or an unbalanced bracket. They are found here, reported at the place where they were
-//! opened, and mended in a copy of the text: broken bytes become fillers of the same length, missing `}` are inserted. Offsets
-//! of the copy lead back to the source through [`Scan::source_offset`].
+//! opened, and mended in a copy of the text: broken bytes become fillers of the same length, missing `{` and `}` are
+//! inserted. Offsets of the copy lead back to the source through [`Scan::source_offset`].
 
-use muster_diagnostics::{Diagnostic, FileId, Span};
+use crate::layout::{self, Line};
+use crate::repair::place_of_mark;
+use muster_diagnostics::{Applicability, Diagnostic, FileId, Span};
 use std::ops::Range;
 
 /// Brackets inside brackets. Real plans need seven; the grammar recurses once per level, so this also bounds the stack.
@@ -14,8 +16,9 @@ pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Stands for a byte that cannot be part of any line; only `junk` takes it.
 const FILLER: u8 = 0x01;
-/// What closes a block that was never closed; always this long.
-const INSERTED: &str = "\n}\n";
+/// What closes a block that was never closed, and what opens one that was never opened.
+const CLOSED: &str = "\n}\n";
+const OPENED: &str = " { ";
 
 const ITEM_WORDS: [&str; 17] = [
     "edition", "use", "let", "secret", "site", "route", "place", "machine", "window", "team", "policy", "group",
@@ -39,13 +42,23 @@ enum Event {
     Item { at: usize, indent: usize },
 }
 
+/// A text of the copy that is not in the source.
+#[derive(Clone, Copy, Debug)]
+struct Insertion {
+    /// Its offset in the copy.
+    at: usize,
+    length: usize,
+    /// Bytes of all insertions before it.
+    before: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct Scan {
     file: FileId,
     /// The copy for the grammar.
     pub(crate) mended: String,
-    /// Offsets in `mended` where [`INSERTED`] was put in, ascending.
-    insertions: Vec<usize>,
+    /// Where something was put into `mended`, ascending.
+    insertions: Vec<Insertion>,
     pub(crate) comments: Vec<Range<usize>>,
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Source offsets already reported, ascending: no second message from these.
@@ -54,9 +67,9 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn source_offset(&self, mended: usize) -> usize {
-        let before = self.insertions.partition_point(|at| *at < mended);
+        let before = self.insertions.partition_point(|insertion| insertion.at < mended);
         let Some(last) = before.checked_sub(1).and_then(|index| self.insertions.get(index)) else { return mended };
-        mended - (before - 1) * INSERTED.len() - (mended - last).min(INSERTED.len())
+        mended - last.before - (mended - last.at).min(last.length)
     }
 
     pub(crate) fn is_damaged(&self, range: &Range<usize>) -> bool {
@@ -102,13 +115,14 @@ fn mend(file: FileId, source: &str, lexer: Lexer<'_>, found: Found) -> Scan {
     }
     let mut places = found.insert;
     places.sort_unstable();
-    let mut mended = Vec::with_capacity(bytes.len() + places.len() * INSERTED.len());
-    let mut insertions = Vec::with_capacity(places.len());
+    let mut mended = Vec::with_capacity(bytes.len() + places.len() * CLOSED.len());
+    let mut insertions: Vec<Insertion> = Vec::with_capacity(places.len());
     let mut from = 0;
-    for place in places {
+    for (place, text) in places {
         mended.extend_from_slice(&bytes[from..place]);
-        insertions.push(mended.len());
-        mended.extend_from_slice(INSERTED.as_bytes());
+        let before = insertions.last().map_or(0, |last| last.before + last.length);
+        insertions.push(Insertion { at: mended.len(), length: text.len(), before });
+        mended.extend_from_slice(text.as_bytes());
         from = place;
     }
     mended.extend_from_slice(&bytes[from..]);
@@ -146,6 +160,8 @@ struct Lexer<'s> {
     events: Vec<Event>,
     broken: Vec<Range<usize>>,
     broken_lines: Vec<usize>,
+    /// What was taken last ends in front of a line.
+    at_line_start: bool,
     /// A `"""` without end: whatever is still open there is its doing.
     swallowed_end: bool,
     diagnostics: Vec<Diagnostic>,
@@ -164,6 +180,7 @@ impl<'s> Lexer<'s> {
             events: Vec::new(),
             broken: Vec::new(),
             broken_lines: Vec::new(),
+            at_line_start: false,
             swallowed_end: false,
             diagnostics: Vec::new(),
         }
@@ -219,19 +236,14 @@ impl<'s> Lexer<'s> {
                     self.at += 1;
                 }
             }
-            self.line_is_blank = false;
+            self.line_is_blank = std::mem::take(&mut self.at_line_start);
         }
     }
 
     fn begins_item(&self) -> bool {
         let rest = self.rest();
         let words: &[&str] = if self.indent == 0 { &ITEM_WORDS } else { &["stage"] };
-        words.iter().any(|word| {
-            rest.strip_prefix(word).is_some_and(|after| {
-                after.starts_with([' ', '\t'])
-                    && after.trim_start().starts_with(|c: char| c.is_ascii_alphanumeric() || ".*\"".contains(c))
-            })
-        })
+        words.iter().any(|word| begins(rest, word))
     }
 
     fn text(&mut self) {
@@ -252,15 +264,14 @@ impl<'s> Lexer<'s> {
             }
         }
         let range = self.at..end;
-        self.diagnostics.push(
-            Diagnostic::error(
-                108,
-                "this text is not finished",
-                span(self.file, &range),
-                "no closing `\"` on this line",
-            )
-            .help("end it with `\"`; a text over several lines is written between `\"\"\"` and `\"\"\"`"),
-        );
+        let diagnostic = Diagnostic::error(
+            108,
+            "this text is not finished",
+            span(self.file, &range),
+            "no closing `\"` on this line",
+        )
+        .help("end it with `\"`; a text over several lines is written between `\"\"\"` and `\"\"\"`");
+        self.diagnostics.push(with_mark(self.file, self.source, self.at, "\"", diagnostic));
         self.broken.push(range);
         self.broken_lines.push(self.line);
         self.at = end;
@@ -268,7 +279,21 @@ impl<'s> Lexer<'s> {
 
     fn text_block(&mut self) {
         let body = self.at + 3;
-        match self.source.get(body..).unwrap_or("").find("\"\"\"") {
+        let headless = self.line_is_blank.then(|| layout::fact_without_value(self.source, self.at)).flatten();
+        if let Some(fact) = headless {
+            return self.text_block_without_begin(&fact, body);
+        }
+        let length = self.source.get(body..).unwrap_or("").find("\"\"\"");
+        let swallows = |length: usize| {
+            let text = self.source.get(body..body + length).unwrap_or("");
+            text.lines().any(|line| ITEM_WORDS.iter().any(|word| begins(line, word)))
+        };
+        if length.is_none_or(swallows)
+            && let Some((end, missing)) = layout::end_of_text(self.source, self.at)
+        {
+            return self.text_block_without_end(end, missing);
+        }
+        match length {
             Some(length) => {
                 let end = body + length + 3;
                 let text = self.source.get(self.at..end).unwrap_or("");
@@ -293,10 +318,85 @@ impl<'s> Lexer<'s> {
     }
 }
 
+impl Lexer<'_> {
+    /// Its last line is at hand, its first is the fact above: what is between was read as lines and was none.
+    fn text_block_without_begin(&mut self, fact: &Line, end: usize) {
+        let begin = fact.code_end(self.source);
+        self.events.retain(|event| match event {
+            Event::Bracket(bracket) => bracket.at < begin,
+            Event::Item { at, .. } => *at < begin,
+        });
+        self.comments.retain(|comment| comment.start < begin);
+        self.broken.retain(|range| range.start < begin);
+        self.diagnostics.retain(|diagnostic| (diagnostic.primary.span.start as usize) < begin);
+        let place = span(self.file, &(begin.saturating_sub(1)..begin));
+        self.diagnostics.push(
+            Diagnostic::error(108, "this text block never begins", place, "no `\"\"\"` behind this")
+                .help("write `\"\"\"` behind the `=`")
+                .fix(span(self.file, &(begin..begin)), " \"\"\"", Applicability::Certain),
+        );
+        self.broken.push(begin..end);
+        self.at = end;
+    }
+
+    /// It would swallow what follows; the layout tells where it should have ended.
+    fn text_block_without_end(&mut self, end: usize, missing: String) {
+        let body = self.at + 3;
+        self.diagnostics.push(
+            Diagnostic::error(
+                108,
+                "this text block is not finished",
+                span(self.file, &(self.at..body)),
+                "no closing `\"\"\"` before the next block",
+            )
+            .help("put `\"\"\"` on a line of its own after the text")
+            .fix(span(self.file, &(end..end)), missing, Applicability::Maybe),
+        );
+        // The newline in front of the next line stays.
+        let text = self.source.get(self.at..end).unwrap_or("");
+        self.broken.push(self.at..self.at + text.trim_end().len());
+        self.line += text.replace("\r\n", "\n").matches(['\n', '\r']).count();
+        self.indent = 0;
+        self.at_line_start = true;
+        self.at = end;
+    }
+}
+
+/// A line that begins with this word and goes on like an item.
+fn begins(line: &str, word: &str) -> bool {
+    line.strip_prefix(word).is_some_and(|after| {
+        after.starts_with([' ', '\t'])
+            && after.trim_start().starts_with(|c: char| c.is_ascii_alphanumeric() || ".*\"".contains(c))
+    })
+}
+
+/// The message with the place at which a missing mark makes the line of `at` readable.
+fn with_mark(file: FileId, source: &str, at: usize, mark: &str, diagnostic: Diagnostic) -> Diagnostic {
+    let line = layout::line_at(source, at);
+    let start = line.range.start + line.indent;
+    let mut text = source.get(start..line.code_end(source).max(start)).unwrap_or("").to_owned();
+    if mark == "\"" {
+        // A `#` may be inside the text that is not finished.
+        text = source.get(start..line.range.end).unwrap_or("").trim_end().to_owned();
+    }
+    let length = text.len();
+    if text.ends_with('{') && mark != "{" {
+        text.push_str("\n}");
+    }
+    match place_of_mark(&text, mark).filter(|found| found.at.end <= length) {
+        Some(found) => {
+            let place = span(file, &(start + found.at.start..start + found.at.end));
+            let applicability = if found.certain { Applicability::Certain } else { Applicability::Maybe };
+            diagnostic.fix(place, found.replacement, applicability)
+        }
+        None => diagnostic,
+    }
+}
+
 #[derive(Debug, Default)]
 struct Found {
     fill: Vec<Range<usize>>,
-    insert: Vec<usize>,
+    insert: Vec<(usize, &'static str)>,
     /// Mended without a message of its own.
     quiet: Vec<usize>,
     diagnostics: Vec<Diagnostic>,
@@ -352,6 +452,9 @@ impl Pairing<'_, '_> {
         if opener == b'{' && self.by_layout && close.first_on_line {
             self.close_deeper(close);
         }
+        if opener == b'{' && self.by_layout && self.was_never_opened(close) {
+            return;
+        }
         // A `)` cannot reach over a `{`; a `}` ends every `(` and `[` inside its block.
         let partner = self.stack.iter().rposition(|open| open.sign == opener || (opener != b'{' && open.sign == b'{'));
         match partner {
@@ -398,9 +501,42 @@ impl Pairing<'_, '_> {
         }
     }
 
+    /// A `}` whose `{` is missing: on its own line, or on the line above that stands in its column.
+    fn was_never_opened(&mut self, close: Bracket) -> bool {
+        let source = self.lexer.source;
+        let partner = self.stack.iter().rev().find(|open| open.sign == b'{');
+        let diagnostic = |at: usize| {
+            let place = span(self.file, &(at.saturating_sub(1)..at));
+            Diagnostic::error(103, "this block is never opened", place, "no `{` behind this")
+                .help("add the missing `{`")
+        };
+        let (place, diagnostic) = if close.first_on_line {
+            if partner.is_some_and(|open| open.indent >= close.indent) {
+                return false;
+            }
+            let Some(header) = layout::header_of(source, close.at, close.indent) else { return false };
+            let end = header.code_end(source);
+            let fix = span(self.file, &(end..end));
+            (end, diagnostic(end).fix(fix, " {", Applicability::Certain))
+        } else {
+            if partner.is_some_and(|open| open.line == close.line) {
+                return false;
+            }
+            let found = with_mark(self.file, source, close.at, "{", diagnostic(close.at));
+            let Some(fix) = &found.fix else { return false };
+            let place = fix.span.start as usize;
+            (place, Diagnostic { primary: diagnostic(place).primary, ..found })
+        };
+        self.found.unbalanced = true;
+        self.found.insert.push((place, OPENED));
+        self.found.diagnostics.push(diagnostic);
+        true
+    }
+
     fn never_closed(&mut self, open: Bracket, at: usize) {
         self.found.unbalanced = true;
-        self.mend_open(open, at);
+        let (end, missing) = layout::end_of_block(self.lexer.source, open.at, at);
+        self.mend_open(open, end.min(at));
         let is_consequence = self.lexer.swallowed_end && at == self.lexer.source.len();
         if is_consequence || self.lexer.broken_lines.binary_search(&open.line).is_ok() {
             self.found.quiet.push(open.at);
@@ -412,20 +548,22 @@ impl Pairing<'_, '_> {
             _ => ("bracket", ']'),
         };
         let sign = char::from(open.sign);
-        self.found.diagnostics.push(
-            Diagnostic::error(
-                103,
-                format!("this {what} is never closed"),
-                span(self.file, &(open.at..open.at + 1)),
-                format!("no `{close}` belongs to this `{sign}`"),
-            )
-            .help(format!("add the missing `{close}`")),
-        );
+        let diagnostic = Diagnostic::error(
+            103,
+            format!("this {what} is never closed"),
+            span(self.file, &(open.at..open.at + 1)),
+            format!("no `{close}` belongs to this `{sign}`"),
+        )
+        .help(format!("add the missing `{close}`"));
+        self.found.diagnostics.push(match open.sign {
+            b'{' => diagnostic.fix(span(self.file, &(end..end)), missing, Applicability::Maybe),
+            _ => with_mark(self.file, self.lexer.source, open.at, &close.to_string(), diagnostic),
+        });
     }
 
     fn mend_open(&mut self, open: Bracket, at: usize) {
         if open.sign == b'{' {
-            self.found.insert.push(at);
+            self.found.insert.push((at, CLOSED));
         } else {
             self.found.fill.push(open.at..open.at + 1);
         }
@@ -439,14 +577,19 @@ impl Pairing<'_, '_> {
             return;
         }
         let sign = char::from(close.sign);
-        self.found.diagnostics.push(
-            Diagnostic::error(
-                103,
-                format!("`{sign}` closes nothing"),
-                span(self.file, &(close.at..close.at + 1)),
-                "nothing is open here",
-            )
-            .help(format!("delete this `{sign}`, or look above for the block that was closed too early")),
-        );
+        let place = span(self.file, &(close.at..close.at + 1));
+        let diagnostic = Diagnostic::error(103, format!("`{sign}` closes nothing"), place, "nothing is open here");
+        let open = match close.sign {
+            b')' => "(",
+            b']' => "[",
+            _ => "{",
+        };
+        let opened = with_mark(self.file, self.lexer.source, close.at, open, diagnostic.clone());
+        self.found.diagnostics.push(match (close.sign, opened.fix.is_some()) {
+            (b'}', _) | (_, false) => diagnostic
+                .help(format!("delete this `{sign}`, or look above for the block that was closed too early"))
+                .fix(place, "", Applicability::Maybe),
+            _ => opened.help(format!("add the missing `{open}`, or delete this `{sign}`")),
+        });
     }
 }
