@@ -5,7 +5,7 @@
 
 /// Every module: its path, its text, and its scripts when it has hooks.
 macro_rules! library {
-    (modules: [$($module:literal),*], scripts: [$($script:literal),*] $(,)?) => {
+    (modules: [$($module:literal),* $(,)?], scripts: [$($script:literal),* $(,)?] $(,)?) => {
         /// Modules of the standard library, for suggestions and completion.
         pub const MODULES: &[&str] = &[$(concat!("std/", $module)),*];
         const TEXTS: &[(&str, &str)] =
@@ -16,8 +16,34 @@ macro_rules! library {
 }
 
 library! {
-    modules: ["probe"],
-    scripts: [],
+    modules: [
+        "probe",
+        "active-directory",
+        "dns",
+        "kubernetes",
+        "load-balancer",
+        "mssql",
+        "mysql",
+        "notify",
+        "oracle",
+        "postgres",
+        "three-tier",
+    ],
+    scripts: [
+        "probe",
+        "active-directory",
+        "dns",
+        "dns-http",
+        "kubernetes",
+        "load-balancer",
+        "load-balancer-here",
+        "mssql",
+        "mysql",
+        "notify",
+        "notify-mail",
+        "oracle",
+        "postgres",
+    ],
 }
 
 /// The table of default limits and assumed durations, as text.
