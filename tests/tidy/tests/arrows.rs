@@ -73,7 +73,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates of `tests/` may use whatever they test; nothing may use them but each other.
-const TESTS: &[&str] = &["muster-tidy", "muster-lab", "muster-demo", "muster-language", "muster-library", "muster-end-to-end"];
+const TESTS: &[&str] =
+    &["muster-tidy", "muster-lab", "muster-demo", "muster-language", "muster-library", "muster-end-to-end"];
 
 fn metadata() -> serde_json::Value {
     let output = Command::new(env!("CARGO"))
