@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::lower::Addresses;
-use crate::machines::GroupModel;
+use crate::groups::GroupModel;
 use crate::model::{PlanModel, RISING};
 use crate::policies::PolicyModel;
 use crate::{Program, plans::Resolved};
@@ -210,7 +210,11 @@ fn check_groups(cx: &Context<'_>, resolved: &Resolved, started: &BTreeSet<String
 fn check_networks(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
     let addresses = Addresses::new(program, plan);
     let mut said: Vec<(String, String)> = Vec::new();
-    for site in [Some(&plan.to), plan.back.as_ref()].into_iter().flatten() {
+    let unread = |site: &str| cx.sites.get(site).is_some_and(|site| site.broken);
+    if unread(&plan.from) {
+        return; // A network of it may be missing because it could not be read.
+    }
+    for site in [Some(&plan.to), plan.back.as_ref()].into_iter().flatten().filter(|site| !unread(site)) {
         let mut taken: BTreeMap<std::net::IpAddr, (&String, std::net::IpAddr)> = BTreeMap::new();
         for (machine, span) in &plan.machines {
             let Some(facts) = cx.machines.get(machine).and_then(|entry| entry.at.get(plan.from.as_str())) else {

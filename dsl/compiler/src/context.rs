@@ -1,10 +1,12 @@
 //! What every phase of a check shares: the files, the tables filled so far, and the diagnostics.
 
 use crate::World;
+use crate::groups::GroupModel;
 use crate::hooks::HookModel;
-use crate::machines::{GroupModel, MachineEntry};
+use crate::machines::{MachineEntry, Places};
 use crate::names::Scope;
-use crate::sites::{RouteModel, SiteModel};
+use crate::routes::RouteModel;
+use crate::sites::SiteModel;
 use crate::value::{Env, Value};
 use muster_diagnostics::{Applicability, Diagnostic, FileId, SourceMap, Span};
 use muster_runsheet::Inventory;
@@ -69,6 +71,7 @@ pub(crate) struct Context<'w> {
     pub inventory: Option<Inventory>,
     pub sites: BTreeMap<String, SiteModel>,
     pub machines: BTreeMap<String, MachineEntry>,
+    pub places: Places,
     pub groups: BTreeMap<String, GroupModel>,
     pub hooks: BTreeMap<String, HookModel>,
     pub routes: Vec<RouteModel>,
@@ -95,6 +98,7 @@ impl<'w> Context<'w> {
             inventory: None,
             sites: BTreeMap::new(),
             machines: BTreeMap::new(),
+            places: Places::new(),
             groups: BTreeMap::new(),
             hooks: BTreeMap::new(),
             routes: Vec::new(),
@@ -189,6 +193,15 @@ impl<'w> Context<'w> {
     /// An inventory is there but cannot be read, which has been said: that a machine is missing proves nothing.
     pub(crate) fn is_inventory_unread(&self) -> bool {
         self.inventory.is_none() && self.sources.iter().any(|(_, file)| file.path == crate::load::INVENTORY_PATH)
+    }
+
+    /// Where a text stands in the inventory; its beginning when it is not found as it is.
+    pub(crate) fn in_inventory(&self, text: &str) -> Span {
+        let found = self.sources.iter().find(|(_, file)| file.path == crate::load::INVENTORY_PATH);
+        let Some((id, file)) = found else { return Span::new(self.main, 0, 0) };
+        let at = file.text.find(&format!("\"{text}\"")).and_then(|at| u32::try_from(at + 1).ok());
+        let length = u32::try_from(text.len()).unwrap_or(0);
+        at.map_or(Span::new(id, 0, 0), |at| Span::new(id, at, at + length))
     }
 
     /// Something inside was not understood: that a thing is missing there proves nothing.

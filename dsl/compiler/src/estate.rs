@@ -6,7 +6,8 @@ use crate::model::PlanModel;
 use crate::plans::Resolved;
 use muster_diagnostics::Diagnostic;
 use muster_runsheet::view::Estimate;
-use muster_runsheet::{Action, Estate, GroupSheet, MachineSheet, Runsheet};
+use muster_runsheet::{Action, Estate, GroupSheet, MachineSheet, Runsheet, SiteName, Value};
+use std::collections::BTreeMap;
 
 pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]) -> Estate {
     let mut estate = Estate {
@@ -25,7 +26,7 @@ pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]
             together: group.together,
             home: plan.map(|plan| plan.from.as_str().into()),
             away: plan.map(|plan| plan.to.as_str().into()),
-            query: None,
+            query: group.query.clone(),
         };
         estate.groups.insert(sheet.name.clone(), sheet);
     }
@@ -41,12 +42,26 @@ pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]
                 facts: facts.clone(),
                 home: home.clone(),
                 group,
-                known_as: None,
-                places: Default::default(),
+                known_as: entry.known_as.clone(),
+                places: places_of(cx, name, home),
             },
         );
     }
     estate
+}
+
+/// The defaults of each site, and what is said of this machine in their place.
+fn places_of(cx: &Context<'_>, machine: &str, home: &SiteName) -> BTreeMap<SiteName, BTreeMap<String, Value>> {
+    let mut places: BTreeMap<SiteName, BTreeMap<String, Value>> = BTreeMap::new();
+    let own = |of: &Option<String>| of.as_deref() == Some(machine);
+    let all = cx.places.iter().filter(|((of, _), _)| of.is_none());
+    for ((_, site), facts) in all.chain(cx.places.iter().filter(|((of, _), _)| own(of))) {
+        if home.as_str() != site {
+            let facts = facts.iter().map(|(name, value)| (name.clone(), value.clone()));
+            places.entry(site.as_str().into()).or_default().extend(facts);
+        }
+    }
+    places
 }
 
 /// What the plan itself says takes longer than it promises (E0403); a question may stay open longer (E0411).

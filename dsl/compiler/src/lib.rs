@@ -14,6 +14,7 @@ mod checks;
 mod context;
 mod estate;
 mod facts;
+mod groups;
 mod hooks;
 mod load;
 mod lower;
@@ -25,7 +26,9 @@ mod people;
 mod plans;
 mod policies;
 mod promises;
+mod providers;
 mod quantity;
+mod routes;
 mod script;
 mod secrets;
 mod sites;
@@ -44,7 +47,7 @@ use muster_diagnostics::{Diagnostic, FileId, SourceMap, Span};
 use muster_runsheet::{
     Direction, Duration, Estate, GroupName, Hash, Kind, MachineName, Operation, PlanName, Runsheet, SiteName,
 };
-use sites::RouteModel;
+use routes::RouteModel;
 use std::collections::BTreeMap;
 
 /// Where texts come from. Paths are relative to the folder of the plans and use `/`.
@@ -132,13 +135,14 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
     sites::resolve_sites(&mut cx);
     machines::resolve_machines(&mut cx);
     let before = cx.errors();
-    cx.routes = sites::resolve_routes(&cx);
+    cx.routes = routes::resolve_routes(&cx);
     cx.routes_unread = cx.errors() > before;
     names::check_lets(&cx);
     let windows = windows::resolve_windows(&cx);
     let policies = policies::resolve_policies(&cx, &windows);
     let teams = people::resolve_teams(&cx);
-    machines::resolve_groups(&mut cx);
+    cx.places = machines::resolve_places(&cx);
+    groups::resolve_groups(&mut cx);
     hooks::resolve_hooks(&mut cx);
     let mut resolved = plans::resolve_plans(&cx);
     let mut program = Program {

@@ -1,12 +1,13 @@
-//! Machines, from the inventory and from the text, and the groups they are in.
+//! Machines, from the inventory and from the text, and what they become at other sites.
 
 use crate::context::{Context, UNKNOWN_MACHINE};
 use crate::facts::{Facts, Shape, word};
 use crate::names::Kind;
+use crate::providers::provider;
 use crate::suggest::nearest;
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
-use muster_runsheet::{DiskFacts, MachineFacts, NicShape, Power, SiteName};
+use muster_runsheet::{DiskFacts, MachineFacts, NicShape, Power, SiteInventory, SiteName};
 use muster_syntax::ast::{self, ExprKind, Item};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,8 +18,6 @@ const MACHINE: Shape = Shape {
     required: &["disks", "network"],
     conditional: &[],
 };
-const GROUP: Shape =
-    Shape { what: "a group", known: &["policy", "machines", "together"], required: &["machines"], conditional: &[] };
 
 /// What a machine declared in the text has when the text does not say.
 const CPUS_DEFAULT: u64 = 1;
@@ -30,6 +29,8 @@ pub(crate) struct MachineEntry {
     pub at: BTreeMap<SiteName, MachineFacts>,
     /// `machine … at …` in the text.
     pub declared: Option<(SiteName, Span)>,
+    /// What its site calls it, where the inventory gives it another name for the plans.
+    pub known_as: Option<String>,
 }
 
 impl MachineEntry {
@@ -39,54 +40,105 @@ impl MachineEntry {
     }
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct GroupModel {
-    pub name: String,
-    /// `None` is `policy = none`, or a policy that could not be read (`broken`).
-    pub policy: Option<String>,
-    pub machines: Vec<(String, Span)>,
-    pub together: bool,
-    pub span: Span,
-    pub broken: bool,
-}
-
 pub(crate) fn resolve_machines(cx: &mut Context<'_>) {
     let mut machines: BTreeMap<String, MachineEntry> = BTreeMap::new();
     if let Some(inventory) = &cx.inventory {
         for (site, found) in &inventory.sites {
+            check_aliases(cx, site, found);
             for facts in &found.machines {
-                let entry = machines.entry(facts.name.as_str().to_owned()).or_default();
-                entry.at.insert(site.clone(), facts.clone());
+                let alias = found.aliases.iter().find(|(_, known)| known.as_str() == facts.name.as_str());
+                let name = alias.map_or(&facts.name, |(alias, _)| alias);
+                let entry = machines.entry(name.as_str().to_owned()).or_default();
+                entry.known_as = entry.known_as.take().or_else(|| alias.map(|(_, known)| known.clone()));
+                entry.at.insert(site.clone(), MachineFacts { name: name.clone(), ..facts.clone() });
             }
         }
     }
     for module in 0..cx.modules.len() {
         for item in &cx.modules[module].ast.items {
-            match item {
-                Item::Machine(machine) => declare(cx, module, machine, &mut machines),
-                Item::Place(place) => check_place(cx, module, place),
-                _ => {}
+            if let Item::Machine(machine) = item {
+                declare(cx, module, machine, &mut machines);
             }
         }
     }
     cx.machines = machines;
 }
 
-/// The providers of this muster need to be told nothing about a place.
-fn check_place(cx: &Context<'_>, module: usize, place: &ast::Place) {
-    let Some(at) = cx.declared(module, &place.site, Kind::Site) else { return };
-    let Some(site) = cx.sites.get(&at.text).filter(|site| !site.broken) else { return };
-    for fact in &place.facts {
+/// An alias names a machine of its site, and is itself a name that plans can write: E0315.
+fn check_aliases(cx: &Context<'_>, site: &SiteName, found: &SiteInventory) {
+    for (alias, known) in &found.aliases {
+        let word = alias.as_str();
+        let is_name = word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        let wrong = if !is_name {
+            format!("the alias `{alias}` is not a name")
+        } else if !found.machines.iter().any(|facts| facts.name.as_str() == known) {
+            format!("the alias `{alias}` is of `{known}`, which `{site}` does not have")
+        } else if found.machines.iter().any(|facts| facts.name == *alias) {
+            format!("the alias `{alias}` is the name of another machine of `{site}`")
+        } else {
+            continue;
+        };
         cx.push(
-            Diagnostic::error(
-                105,
-                format!("provider `{}` has no fact `{}` for a place", site.sheet.provider, fact.name.text),
-                fact.name.span,
-                "unknown fact",
-            )
-            .help("a machine becomes there what it is at home: remove the line"),
+            Diagnostic::error(315, wrong, cx.in_inventory(known), "among the `aliases`")
+                .help("correct it in `inventory.json`: `\"aliases\": { \"sql-01\": \"SQL PROD (01)\" }`"),
         );
     }
+}
+
+/// What machines become at sites that are not their home, by machine (`None` is `*`) and site.
+pub(crate) type Places = BTreeMap<(Option<String>, String), BTreeMap<String, muster_runsheet::Value>>;
+
+pub(crate) fn resolve_places(cx: &Context<'_>) -> Places {
+    let mut places = Places::new();
+    let mut said: BTreeMap<(Option<String>, String), Span> = BTreeMap::new();
+    for (module, file) in cx.modules.iter().enumerate() {
+        for item in &file.ast.items {
+            let Item::Place(place) = item else { continue };
+            let Some((key, facts)) = resolve_place(cx, module, place) else { continue };
+            if let Some(first) = said.get(&key) {
+                let what = key.0.as_deref().unwrap_or("*");
+                cx.push(
+                    Diagnostic::error(104, format!("`{what}` has two places at `{}`", key.1), place.span, "again here")
+                        .related(*first, "first here"),
+                );
+                continue;
+            }
+            said.insert(key.clone(), place.site.span);
+            places.insert(key, facts);
+        }
+    }
+    places
+}
+
+type Placed = ((Option<String>, String), BTreeMap<String, muster_runsheet::Value>);
+
+fn resolve_place(cx: &Context<'_>, module: usize, place: &ast::Place) -> Option<Placed> {
+    let machine = match &place.machine {
+        Some(name) => {
+            let head = ast::Ref { head: name.clone(), path: Vec::new(), span: name.span };
+            let expr = ast::Expr { kind: ExprKind::Ref(head), span: name.span };
+            Some(cx.machine_name(module, &Env::new(), &expr)).map_or(Some(None), |name| name.map(Some))
+        }
+        None => Some(None),
+    };
+    let at = cx.declared(module, &place.site, Kind::Site);
+    let (machine, at) = (machine?, at?);
+    let site = cx.sites.get(&at.text).filter(|site| !site.broken)?;
+    let provider = provider(&site.sheet.provider)?;
+    let home = machine.as_ref().and_then(|name| cx.machines.get(name)?.first_site());
+    if home.is_some_and(|home| *home == site.sheet.name) {
+        return cx.report(
+            Diagnostic::error(
+                302,
+                format!("`{}` is at home at `{}`", machine.unwrap_or_default(), at.text),
+                place.site.span,
+                "not another site",
+            )
+            .help("a place says what a machine becomes at a site that is not its home"),
+        );
+    }
+    Some(((machine, at.text), crate::providers::resolve_place(cx, module, provider, &place.facts)))
 }
 
 fn declare(cx: &Context<'_>, module: usize, machine: &ast::Machine, all: &mut BTreeMap<String, MachineEntry>) {
@@ -282,147 +334,6 @@ fn agree(cx: &Context<'_>, machine: &ast::Machine, facts: &Facts<'_>, found: &Ma
             .help("correct the text, or pull the inventory again: `muster inventory pull`"),
         );
     }
-}
-
-pub(crate) fn resolve_groups(cx: &mut Context<'_>) {
-    let mut groups: BTreeMap<String, GroupModel> = BTreeMap::new();
-    for module in 0..cx.modules.len() {
-        for item in &cx.modules[module].ast.items {
-            let Item::Group(block) = item else { continue };
-            let model = resolve_group(cx, module, block);
-            groups.entry(block.name.text.clone()).or_insert(model);
-        }
-    }
-    let mut owner: BTreeMap<&str, (&str, Span)> = BTreeMap::new();
-    let mut by_place: Vec<&GroupModel> = groups.values().collect();
-    by_place.sort_by_key(|group| group.span);
-    for group in by_place {
-        for (machine, span) in &group.machines {
-            if let Some((first, first_span)) = owner.get(machine.as_str()) {
-                cx.push(
-                    Diagnostic::error(
-                        305,
-                        format!("`{machine}` is in two groups"),
-                        *span,
-                        format!("in `{}` here", group.name),
-                    )
-                    .related(*first_span, format!("in `{first}` here"))
-                    .help("a machine has one group: its policy and its recovery points come from there"),
-                );
-            } else {
-                owner.insert(machine, (&group.name, *span));
-            }
-        }
-    }
-    cx.groups = groups;
-}
-
-fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupModel {
-    let before = cx.errors();
-    let (base_module, base) = base_of(cx, module, block, Kind::Group).unwrap_or((module, &[]));
-    let shape = if base.is_empty() { &GROUP } else { &Shape { required: &[], ..GROUP } };
-    let facts = Facts::read(cx, shape, block.name.span, block.span, &block.facts);
-    let base_facts: Vec<&ast::Fact> = base.iter().filter(|fact| facts.get(&fact.name.text).is_none()).collect();
-    let lookup = |word: &str| {
-        let own = facts.get(word).map(|fact| (module, fact));
-        own.or_else(|| base_facts.iter().find(|fact| fact.name.text == word).map(|fact| (base_module, *fact)))
-    };
-    let plain = |word: &str| {
-        let (module, fact) = lookup(word)?;
-        Some((module, crate::facts::plain(cx, fact)?))
-    };
-    let mut policy_unread = false;
-    let policy = match plain("policy") {
-        Some((_, expr)) if word(expr) == Some("none") => None,
-        Some((module, expr)) => match cx.expect(module, &Env::new(), expr, &Type::Named(Kind::Policy)) {
-            Some(Value::Named(_, name)) => Some(name),
-            _ => {
-                policy_unread = true;
-                None
-            }
-        },
-        None => {
-            let misspelt = crate::facts::is_misspelt(&GROUP, &block.facts, "policy");
-            if lookup("policy").is_none() && !misspelt && !cx.is_unread(block.span) {
-                cx.push(
-                    Diagnostic::error(
-                        304,
-                        format!("group `{}` has no policy", block.name.text),
-                        block.name.span,
-                        "no `policy`",
-                    )
-                    .note("what is not replicated is decided, not forgotten")
-                    .help("add `policy = …`, or write `policy = none` if its machines are rebuilt"),
-                );
-            }
-            None
-        }
-    };
-    let machines = plain("machines").map(|(module, expr)| members(cx, module, expr)).unwrap_or_default();
-    let together = plain("together")
-        .and_then(|(module, expr)| cx.expect(module, &Env::new(), expr, &Type::Bool))
-        .is_some_and(|value| value == Value::Bool(true));
-    GroupModel {
-        name: block.name.text.clone(),
-        policy,
-        machines,
-        together,
-        span: block.name.span,
-        broken: cx.errors() > before || policy_unread || cx.is_unread(block.span),
-    }
-}
-
-/// The facts of the block that this one is `like`; one level deep.
-pub(crate) fn base_of<'a>(
-    cx: &'a Context<'_>,
-    module: usize,
-    block: &ast::Block,
-    kind: Kind,
-) -> Option<(usize, &'a [ast::Fact])> {
-    let like = block.like.as_ref()?;
-    let symbol = cx.named(module, like, kind)?;
-    let (Item::Policy(base) | Item::Group(base) | Item::Team(base)) =
-        &cx.modules[symbol.module].ast.items[symbol.index]
-    else {
-        return None;
-    };
-    if let Some(deeper) = &base.like {
-        return cx.report(
-            Diagnostic::error(
-                203,
-                format!("`{}` is itself like `{}`", like.text, deeper.text),
-                like.span,
-                "a copy of a copy",
-            )
-            .help("`like` goes one level deep: name the original"),
-        );
-    }
-    Some((symbol.module, &base.facts))
-}
-
-fn members(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Vec<(String, Span)> {
-    let ExprKind::List(items) = &expr.kind else {
-        match cx.expect(module, &Env::new(), expr, &Type::List(Box::new(Type::Machine))) {
-            Some(Value::List(values)) => {
-                let name = |value| if let Value::Machine(name) = value { Some((name, expr.span)) } else { None };
-                return values.into_iter().filter_map(name).collect();
-            }
-            _ => return Vec::new(),
-        }
-    };
-    let mut members: Vec<(String, Span)> = Vec::new();
-    for item in items {
-        let Some(name) = cx.machine_name(module, &Env::new(), item) else { continue };
-        if let Some((_, first)) = members.iter().find(|(known, _)| *known == name) {
-            cx.push(
-                Diagnostic::error(104, format!("`{name}` is listed twice"), item.span, "again here")
-                    .related(*first, "first here"),
-            );
-            continue;
-        }
-        members.push((name, item.span));
-    }
-    members
 }
 
 impl Context<'_> {

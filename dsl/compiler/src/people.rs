@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::facts::{Facts, Shape};
-use crate::machines::base_of;
+use crate::groups::base_of;
 use crate::names::Kind;
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::Diagnostic;

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::facts::{Facts, Shape, plain, word};
-use crate::machines::base_of;
+use crate::groups::base_of;
 use crate::names::Kind;
 use crate::secrets::key_of;
 use crate::suggest::nearest;

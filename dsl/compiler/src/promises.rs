@@ -4,7 +4,7 @@
 
 use crate::checks::Policies;
 use crate::context::Context;
-use crate::machines::GroupModel;
+use crate::groups::GroupModel;
 use crate::policies::{PolicyModel, RateFact};
 use crate::week::{Behind, Churn, Piece, behind, pieces};
 use crate::windows::{InWindow, by_one_clock, check_overlaps};

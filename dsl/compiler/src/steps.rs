@@ -326,6 +326,12 @@ impl<'a, 'w> Lines<'a, 'w> {
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             let Some(close) = rest[open..].find('}').map(|close| open + close) else { break };
+            // `\{` is a brace; it stays as written until the text is filled in.
+            if rest[..open].ends_with('\\') {
+                out.push_str(&rest[..=open]);
+                rest = &rest[open + 1..];
+                continue;
+            }
             let inner = &rest[open + 1..close];
             out.push_str(&rest[..open]);
             if is_path(inner) {

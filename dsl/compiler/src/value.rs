@@ -189,6 +189,9 @@ impl Context<'_> {
             }
             return self.report(Diagnostic::error(208, "`len` takes one list", call.span, "wrong arguments"));
         }
+        if call.callee.head.text == "select" && call.callee.path.is_empty() {
+            return self.select(module, env, call);
+        }
         let name = &call.callee.head;
         self.report(
             Diagnostic::error(
@@ -197,7 +200,7 @@ impl Context<'_> {
                 call.span,
                 "a call where a value is wanted",
             )
-            .help("the only function is `len(list)`; work is done by steps and hooks"),
+            .help("the functions are `len(list)` and `select(site, …)`; work is done by steps and hooks"),
         )
     }
 

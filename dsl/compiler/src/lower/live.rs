@@ -1,6 +1,7 @@
 //! Test, planned and unplanned: the three ways a plan rises.
 
 use super::Job;
+use super::address::View;
 use super::build::{Builder, Flow, default_within};
 use super::rise::{self, Place};
 use crate::model::StageModel;
@@ -73,7 +74,8 @@ pub(super) fn test(job: &Job<'_>, builder: &mut Builder) {
             builder.edge(&point, &land);
         }
     }
-    let place = Place { site: job.target.clone(), addressed: job.source.clone(), phase: SheetPhase::Rise, before: "" };
+    let addressed = View::Drill { source: job.source.clone(), target: job.target.clone() };
+    let place = Place { site: job.target.clone(), addressed, phase: SheetPhase::Rise, before: "" };
     let mut ends = rise::stages(job, builder, &place, &bubble);
     ends.extend(all.iter().map(|(machine, _)| StepId::new(format!("land/{machine}"))));
     settle(job, builder, &ends);
@@ -130,8 +132,8 @@ struct Stops {
 
 /// Going down is coming up, backwards: stages reversed, each with its `down` lines first, then its stops.
 fn leave(job: &Job<'_>, builder: &mut Builder, lock: &StepId, best_effort: bool) -> Stops {
-    let place =
-        Place { site: job.source.clone(), addressed: job.source.clone(), phase: SheetPhase::Leave, before: "leave/" };
+    let addressed = View::Site(job.source.clone());
+    let place = Place { site: job.source.clone(), addressed, phase: SheetPhase::Leave, before: "leave/" };
     let mut stops = Stops { of: BTreeMap::new(), ends: Vec::new() };
     let mut ends: BTreeMap<&str, StepId> = BTreeMap::new();
     for stage in job.plan.stages.iter().rev() {
@@ -225,7 +227,8 @@ fn rise_live(job: &Job<'_>, builder: &mut Builder, points: &[StepId], stops: &St
         let land = builder.derived(format!("land/{machine}"), SheetPhase::Land, action, &format!("{kind}, land"));
         builder.edge(&fence, &land);
     }
-    let place = Place { site: job.target.clone(), addressed: job.target.clone(), phase: SheetPhase::Rise, before: "" };
+    let addressed = View::Site(job.target.clone());
+    let place = Place { site: job.target.clone(), addressed, phase: SheetPhase::Rise, before: "" };
     let ends = rise::stages(job, builder, &place, &fence);
     let mut settled = ends.clone();
     for (machine, _) in &all {

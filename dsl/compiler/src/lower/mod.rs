@@ -19,14 +19,16 @@ pub(crate) use rise::http_target;
 
 use crate::hooks::HookModel;
 use crate::model::{Condition, PlanModel};
-use crate::sites::RouteModel;
+use crate::routes::RouteModel;
 use crate::{CompileOptions, Program};
 use build::Builder;
 use muster_diagnostics::Diagnostic;
 use muster_runsheet::{
-    Direction, GroupName, HookName, Kind, Operation, Phase, PlanState, PointChoice, RUNSHEET_FORMAT, Runsheet, SiteName,
+    Action, Carriers, Direction, GroupName, HookName, Kind, Operation, Phase, PlanState, PointChoice, RUNSHEET_FORMAT,
+    Runsheet, SiteName, TeamSheet,
 };
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Everything the phases need to know about one compilation.
 pub(crate) struct Job<'a> {
@@ -51,6 +53,14 @@ impl<'a> Job<'a> {
     fn choose<'v, T>(&self, values: impl Iterator<Item = (&'v Condition, T)> + Clone) -> Option<T> {
         let named = values.clone().find(|(condition, _)| !condition.0.is_empty() && condition.holds(self.operation));
         named.or_else(|| values.clone().find(|(condition, _)| condition.0.is_empty())).map(|(_, value)| value)
+    }
+    /// Who carries, and which name server answers for which, from the source to the target.
+    fn way(&self) -> (Carriers, Vec<(IpAddr, IpAddr)>) {
+        let route = &self.route().sheet;
+        if route.left == self.source {
+            return (route.rightward.clone(), route.resolvers.clone());
+        }
+        (route.leftward.clone(), route.resolvers.iter().map(|(left, right)| (*right, *left)).collect())
     }
     pub(crate) fn point(&self) -> PointChoice {
         if let Some(point) = &self.options.point {
@@ -108,6 +118,7 @@ pub(crate) fn compile(
     let mut sheet = frame(&job);
     (sheet.nodes, sheet.edges, sheet.left_out) = (nodes, edges, left_out);
     sheet.hooks = hook_sheets(program, &hooks);
+    sheet.teams = teams_of(program, &sheet);
     sheet.assumptions = sheet.taken_for_granted();
     Ok(sheet)
 }
@@ -134,6 +145,12 @@ fn frame(job: &Job<'_>) -> Runsheet {
         .filter_map(|name| program.estate.sites.get_key_value(name.as_str()))
         .map(|(name, site)| (name.clone(), site.clone()))
         .collect();
+    let drilled = machines.iter().filter(|(name, _)| !plan.created.iter().any(|created| name.as_str() == created));
+    let test_networks = match job.operation.kind {
+        Kind::Test => job.addresses.test_networks(drilled.map(|(_, machine)| machine), &job.source, &job.target),
+        _ => Vec::new(),
+    };
+    let (carriers, resolvers) = job.way();
     let keep = job.choose(plan.keep.iter().map(|(condition, keep)| (condition, *keep)));
     Runsheet {
         format: RUNSHEET_FORMAT.to_owned(),
@@ -146,10 +163,10 @@ fn frame(job: &Job<'_>) -> Runsheet {
         owner: plan.owner.clone(),
         keep: keep.filter(|_| job.operation.kind == Kind::Test),
         vault: job.route().sheet.vault.clone(),
-        carriers: Default::default(),
-        resolvers: Vec::new(),
-        test_networks: Vec::new(),
-        teams: Default::default(),
+        carriers,
+        resolvers,
+        test_networks,
+        teams: BTreeMap::new(),
         inventory: program.inventory.clone(),
         sites,
         groups,
@@ -160,6 +177,17 @@ fn frame(job: &Job<'_>) -> Runsheet {
         edges: Vec::new(),
         left_out: Vec::new(),
     }
+}
+
+/// The teams that steps ask or tell, and the owner.
+fn teams_of(program: &Program, sheet: &Runsheet) -> BTreeMap<String, TeamSheet> {
+    let named = sheet.nodes.iter().filter_map(|node| match &node.action {
+        Action::Approve { by, .. } | Action::Manual { by, .. } => Some(by),
+        Action::Notify { to, .. } => Some(to),
+        _ => None,
+    });
+    let known = |name: &String| program.estate.teams.get_key_value(name);
+    named.chain(&sheet.owner).filter_map(known).map(|(name, team)| (name.clone(), team.clone())).collect()
 }
 
 /// The hooks that steps use, and those that undo them.

@@ -1,6 +1,7 @@
 //! The steps of people: stages upwards, and `down` blocks.
 
 use super::Job;
+use super::address::View;
 use super::build::{Builder, Flow};
 use crate::model::{LineModel, StageModel, StepModel, VerbModel};
 use crate::plans::machines_in;
@@ -13,8 +14,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Place {
     /// The site the steps work at.
     pub site: SiteName,
-    /// The site whose addresses machines have: in a drill, those of production.
-    pub addressed: SiteName,
+    /// The addresses machines have: in a drill, those of production.
+    pub addressed: View,
     pub phase: SheetPhase,
     /// Before each id: `leave/`.
     pub before: &'static str,
@@ -166,7 +167,7 @@ fn actions(job: &Job<'_>, builder: &mut Builder, place: &Place, step: &StepModel
     let each = |machines: &[(String, Span)], action: &dyn Fn(MachineName) -> Action| {
         machines.iter().map(|(machine, span)| (action(machine.as_str().into()), *span)).collect()
     };
-    let text = |text: &str| job.addresses.text(text, place.addressed.as_str(), &job.source, &job.target);
+    let text = |text: &str| job.addresses.text(text, &place.addressed, &job.source, &job.target);
     let one = |action| vec![(action, step.span)];
     match &step.verb {
         VerbModel::Start { machines, .. } => each(machines, &|machine| Action::Start { machine, site: site() }),
@@ -265,7 +266,7 @@ fn values(
     arguments
         .iter()
         .filter_map(|(name, value)| {
-            let value = job.addresses.value(value, &of(name)?.kind, place.addressed.as_str(), ends);
+            let value = job.addresses.value(value, &of(name)?.kind, &place.addressed, ends);
             Some((name.clone(), value))
         })
         .collect()
