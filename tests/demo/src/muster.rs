@@ -50,6 +50,8 @@ pub struct Muster {
     pub binary: PathBuf,
     pub plans: PathBuf,
     pub key: PathBuf,
+    /// Where the socket of whoever holds the vault lies; the user's own runtime folder when it is not said.
+    pub runtime: Option<PathBuf>,
     /// Print commands and what they say.
     pub show: bool,
 }
@@ -59,6 +61,9 @@ impl Muster {
         let mut command = Command::new(&self.binary);
         command.args(words);
         command.env("MUSTER_PLANS", &self.plans).env("MUSTER_KEY_FILE", &self.key).env("MUSTER_USER", "demo");
+        if let Some(runtime) = &self.runtime {
+            command.env("XDG_RUNTIME_DIR", runtime);
+        }
         command.stdin(Stdio::null());
         command
     }

@@ -13,7 +13,10 @@ fn the_whole_story_plays_on_simulated_sites() {
     let key = folder.path().join("muster.key");
     let mut estate =
         SimulatedEstate::new(&folder.path().join("lab"), Path::new(BINARY), &key, "in a test").expect("two sites");
-    let muster = Muster { binary: BINARY.into(), plans: folder.path().join("plans"), key, show: false };
+    let runtime = folder.path().join("run");
+    std::fs::create_dir_all(&runtime).expect("a runtime folder");
+    let plans = folder.path().join("plans");
+    let muster = Muster { binary: BINARY.into(), plans, key, runtime: Some(runtime), show: false };
     let mut story = Story { muster, estate: &mut estate, folder: folder.path(), rows: Vec::new() };
     let told = story.tell();
     let table = summary::table(&story.rows);

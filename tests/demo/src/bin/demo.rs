@@ -87,7 +87,7 @@ fn show(folder: &Path, binary: &Path, ability: Ability) -> Result<()> {
         Ability::Simulated { why } => Box::new(SimulatedEstate::new(&folder.join("lab"), binary, &key, &why)?),
     };
     let kind = estate.kind();
-    let muster = Muster { binary: binary.to_owned(), plans: folder.join("plans"), key, show: true };
+    let muster = Muster { binary: binary.to_owned(), plans: folder.join("plans"), key, runtime: None, show: true };
     let mut story = Story { muster, estate: estate.as_mut(), folder, rows: Vec::new() };
     let told = story.tell();
     println!("\n{kind}\n{}", summary::table(&story.rows));
