@@ -1,12 +1,9 @@
-//! The declarative half of the plans as the engine gets it, and a plan's time objective against its slowest way.
+//! The declarative half of the plans as the engine gets it.
 
 use crate::checks::Policies;
 use crate::context::Context;
-use crate::model::PlanModel;
 use crate::plans::Resolved;
-use muster_diagnostics::Diagnostic;
-use muster_runsheet::view::Estimate;
-use muster_runsheet::{Action, Estate, GroupSheet, MachineSheet, Runsheet, SiteName, Value};
+use muster_runsheet::{Estate, GroupSheet, MachineSheet, SiteName, Value};
 use std::collections::BTreeMap;
 
 pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]) -> Estate {
@@ -62,38 +59,4 @@ fn places_of(cx: &Context<'_>, machine: &str, home: &SiteName) -> BTreeMap<SiteN
         }
     }
     places
-}
-
-/// What the plan itself says takes longer than it promises (E0403); a question may stay open longer (E0411).
-pub(crate) fn check_objective(cx: &Context<'_>, plan: &PlanModel, sheet: &Runsheet) {
-    let Some((rto, span)) = plan.rto.filter(|_| sheet.operation.kind.is_live()) else { return };
-    let written = Estimate::of_written(sheet);
-    if written.total > rto {
-        cx.push(
-            Diagnostic::error(
-                403,
-                format!("plan `{}` cannot keep its {rto} promise", plan.name),
-                span,
-                "promised here",
-            )
-            .note(format!(
-                "the waits and `usually` it names take {} by themselves in {}",
-                written.total, sheet.operation
-            ))
-            .help("promise more time, or take a wait off the longest way"),
-        );
-    }
-    for node in &sheet.nodes {
-        if matches!(node.action, Action::Approve { .. }) && node.within > rto {
-            cx.push(
-                Diagnostic::warning(
-                    411,
-                    format!("`{}` may stay open for {}", node.id, node.within),
-                    span,
-                    "longer than this promise",
-                )
-                .help("give the approval a shorter `within`"),
-            );
-        }
-    }
 }

@@ -22,6 +22,7 @@ mod machines;
 mod model;
 mod names;
 mod net;
+mod objective;
 mod people;
 mod plans;
 mod policies;
@@ -174,16 +175,18 @@ fn inventory_hash(cx: &Context<'_>) -> Hash {
 
 fn compile_all(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
     let options = CompileOptions::default();
+    let mut late = Vec::new();
     let around = [Kind::Cancel, Kind::Commit, Kind::Reprotect];
     let around = around
         .into_iter()
         .flat_map(|kind| [Direction::Out, Direction::Back].map(|direction| Operation { kind, direction }));
     for operation in RISING.into_iter().chain(around) {
         match lower::compile(program, plan, operation, &options) {
-            Ok(sheet) => estate::check_objective(cx, plan, &sheet),
+            Ok(sheet) => late.extend(objective::check(cx, plan, &sheet)),
             Err(diagnostics) => cx.extend(diagnostics),
         }
     }
+    objective::warn(cx, plan, &late);
 }
 
 fn facts_of(program: &Program, plan: &PlanModel, sound: bool) -> PlanFacts {

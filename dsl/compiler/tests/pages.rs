@@ -23,6 +23,7 @@ const NOT_ALONE: &[(u16, &str)] = &[
     (402, "what the machines write"),
     (405, "the group between policy and plan"),
     (410, "a guest without an agent"),
+    (412, "what was measured"),
     (413, "the policy of its groups"),
     (502, "the machine with the card"),
     (503, "the plan with both machines"),
@@ -36,6 +37,9 @@ const NOT_ALONE: &[(u16, &str)] = &[
     (712, "a run that was resumed"),
     (801, "a provider with a login"),
     (803, "the secret"),
+    (903, "the runsheet"),
+    (904, "the runsheet"),
+    (905, "the runsheet"),
 ];
 
 const ESTATE: [(&str, &str); 6] = [

@@ -7,7 +7,7 @@ mod common;
 use common::{said, shop};
 use muster_compiler::{Checked, CompileOptions, cleanup_sheet};
 use muster_runsheet::{
-    Action, Direction, Kind, MachineName, Operation, Otherwise, PointChoice, ProbeCall, Runsheet, StepId, Value, view,
+    Action, Direction, Kind, MachineName, Operation, Otherwise, PointChoice, ProbeCall, Runsheet, StepId, Value,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -84,7 +84,19 @@ fn steps_of_a_cleanup() {
 
 #[test]
 fn the_table_of_an_unplanned_failover() {
-    let table = view::table(&compile(&checked(), Kind::Unplanned, Direction::Out));
+    use muster_forecast::{Conditions, Dice, Evidence, Forecast, Question, view};
+    let checked = checked();
+    let sheet = compile(&checked, Kind::Unplanned, Direction::Out);
+    let (evidence, conditions) = (Evidence::default(), Conditions::default());
+    let question = Question {
+        sheet: &sheet,
+        estate: &checked.estate,
+        evidence: &evidence,
+        conditions: &conditions,
+        dice: Dice::new(1),
+    };
+    let table = view::table(&Forecast::of(question), view::Looks::default());
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
     // The hash of the sheet changes with every word; the rest is what people read.
     let table: String = table.lines().skip(1).map(|line| format!("{line}\n")).collect();
     insta::assert_snapshot!(table);
@@ -112,8 +124,6 @@ fn every_sheet_holds_the_rules() {
                 assert!(sheet.edges.iter().any(|edge| edge.from == land && edge.to == node.id), "{name}: {}", node.id);
             }
         }
-        assert!(view::mermaid(&sheet).lines().count() > sheet.nodes.len(), "{name}");
-        assert!(view::dot(&sheet).ends_with("}\n"), "{name}");
     }
 }
 

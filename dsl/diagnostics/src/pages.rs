@@ -41,10 +41,12 @@ pub const PAGES: &[(u16, &str)] = &[
     (401, include_str!("../pages/E0401.md")),
     (402, include_str!("../pages/E0402.md")),
     (403, include_str!("../pages/E0403.md")),
+    (404, include_str!("../pages/E0404.md")),
     (405, include_str!("../pages/E0405.md")),
     (406, include_str!("../pages/E0406.md")),
     (410, include_str!("../pages/E0410.md")),
     (411, include_str!("../pages/E0411.md")),
+    (412, include_str!("../pages/E0412.md")),
     (413, include_str!("../pages/E0413.md")),
     (501, include_str!("../pages/E0501.md")),
     (502, include_str!("../pages/E0502.md")),
@@ -77,6 +79,9 @@ pub const PAGES: &[(u16, &str)] = &[
     (801, include_str!("../pages/E0801.md")),
     (803, include_str!("../pages/E0803.md")),
     (804, include_str!("../pages/E0804.md")),
+    (903, include_str!("../pages/E0903.md")),
+    (904, include_str!("../pages/E0904.md")),
+    (905, include_str!("../pages/E0905.md")),
 ];
 
 /// The page of a code.

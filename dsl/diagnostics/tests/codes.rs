@@ -8,10 +8,15 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Codes that something else than the compiler says.
-const SAID_ELSEWHERE: [(u16, &str); 1] = [(712, "by the host of hooks, when a hook is resumed")];
+const SAID_ELSEWHERE: [(u16, &str); 4] = [
+    (712, "by the host of hooks, when a hook is resumed"),
+    (903, "by `muster run`, of a stale sheet"),
+    (904, "by `muster run`, of a file that is none"),
+    (905, "by `muster run`, of a changed hook"),
+];
 
 /// The hundreds, as headings of the index.
-const FAMILIES: [(u16, &str); 8] = [
+const FAMILIES: [(u16, &str); 9] = [
     (1, "Shape"),
     (2, "Names"),
     (3, "Machines and order"),
@@ -20,6 +25,7 @@ const FAMILIES: [(u16, &str); 8] = [
     (6, "Operations"),
     (7, "Hooks"),
     (8, "Secrets"),
+    (9, "Tests and runsheets"),
 ];
 
 fn root() -> PathBuf {

@@ -68,10 +68,11 @@ impl Spread {
     }
 
     /// By the plan alone: what it does not say takes no time.
-    pub(crate) fn written(node: &Node) -> Duration {
-        match &node.action {
-            Action::Wait { duration } => *duration,
-            _ => node.usually.unwrap_or_default(),
+    pub(crate) fn written(node: &Node) -> Self {
+        match (&node.action, node.usually) {
+            (Action::Wait { duration }, _) => Self::fixed(Origin::Exact, *duration, None, Duration(u64::MAX)),
+            (_, Some(usually)) => Self::fixed(Origin::Written, usually, Some(&WRITTEN), node.within),
+            (_, None) => Self::fixed(Origin::None, Duration::ZERO, None, node.within),
         }
     }
 

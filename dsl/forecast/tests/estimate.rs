@@ -5,7 +5,7 @@
 mod common;
 
 use common::{SEED, forecast, history, sheet, shop, shop_with};
-use muster_forecast::{Conditions, Dice, Estimate, Evidence, Fate, Origin, Worst, written_total};
+use muster_forecast::{Conditions, Dice, Estimate, Evidence, Fate, Origin, Worst, written_time};
 use muster_runsheet::*;
 use std::collections::BTreeMap;
 
@@ -180,7 +180,25 @@ fn the_clock_of_a_planned_move_starts_with_the_first_stop() {
     let estimate = plain(&sheet);
     assert_eq!(estimate.clock_from, Duration::from_secs(6), "verify and lock come before it");
     assert_eq!(estimate.objective.unwrap().0 + 6_000, estimate.total.unwrap().0);
-    assert_eq!(written_total(&sheet), Duration::ZERO, "the shop names no time");
+}
+
+#[test]
+fn what_a_plan_says_itself_is_held_against_its_promise() {
+    let written = |text: &str, promise: &str| {
+        let checked = shop_with(|plan| plan.replace("within 15m", text).replace("rto  = 15m", "rto  = 2h"));
+        let time = written_time(&sheet(&checked, Kind::Unplanned, Direction::Out), promise.parse().unwrap(), SEED);
+        (time.least, time.p95_above)
+    };
+    let minutes = Duration::from_mins;
+    assert_eq!(written("within 15m", "1s"), (Duration::ZERO, None), "the shop names no time");
+    assert_eq!(written("within 1h usually 10m", "20m"), (minutes(10), None), "never more than twice as long");
+    let (least, p95) = written("within 1h usually 10m", "14m");
+    // 95 of 100 take no more than one and a half times what was written.
+    assert!(
+        least == minutes(10) && p95.is_some_and(|p95| p95 > Duration(890_000) && p95 < Duration(910_000)),
+        "{p95:?}"
+    );
+    assert_eq!(written("within 1h usually 10m", "16m"), (minutes(10), None));
 }
 
 #[test]

@@ -55,6 +55,15 @@ pub fn color_on_stderr(common: &Common) -> bool {
     }
 }
 
+/// The same for data: only on a terminal, unless it is asked for.
+pub fn color_on_stdout(common: &Common) -> bool {
+    match common.color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    }
+}
+
 /// Shows the events of one request: bars for bytes on a terminal, lines for everything else.
 #[derive(Debug)]
 pub struct Watcher {

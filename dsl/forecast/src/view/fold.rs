@@ -7,7 +7,7 @@ pub(crate) fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Breaks at blanks into lines of at most `width` columns; a word that is longer is cut.
+/// Breaks at blanks into lines of at most `columns`; a word that is longer is cut. Blanks that do not break become blanks.
 pub(crate) fn fold(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(8);
     let mut lines = vec![String::new()];
@@ -36,7 +36,7 @@ pub(crate) fn fold(text: &str, columns: usize) -> Vec<String> {
             word = tail;
         }
     }
-    lines
+    lines.into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
 /// A head and a text behind it that is folded below itself.

@@ -126,6 +126,11 @@ fn split(action: &Action) -> Option<(String, String, String)> {
     Some((words[..at].to_owned(), machine.to_owned(), words[at + machine.len()..].to_owned()))
 }
 
+/// With blanks at which no line is broken.
+fn whole(text: &str) -> String {
+    text.replace(' ', "\u{a0}")
+}
+
 fn step_words(row: &Row<'_>) -> String {
     let mut text = view::words(&row.nodes[0].action);
     let parts: Vec<(String, String, String)> = row.nodes.iter().filter_map(|node| split(&node.action)).collect();
@@ -134,13 +139,13 @@ fn step_words(row: &Row<'_>) -> String {
             let names: Vec<&str> = parts.iter().map(|(_, machine, _)| machine.as_str()).collect();
             format!("{head}{}{tail}", names.join(", "))
         } else {
-            let each: Vec<String> = parts.iter().map(|(_, machine, tail)| format!("{machine}{tail}")).collect();
+            let each: Vec<String> = parts.iter().map(|(_, machine, tail)| whole(&format!("{machine}{tail}"))).collect();
             format!("{head}{}", each.join(" · "))
         };
     }
     let otherwise = match row.nodes[0].otherwise {
-        Otherwise::Continue => "  else continue",
-        Otherwise::Undo => "  else undo",
+        Otherwise::Continue => "  else\u{a0}continue",
+        Otherwise::Undo => "  else\u{a0}undo",
         Otherwise::Pause => "",
     };
     let fate = match row.span.fate {

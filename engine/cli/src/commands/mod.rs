@@ -2,6 +2,11 @@
 
 pub mod agent;
 pub mod check;
+pub mod diff;
+pub mod drift;
+pub mod dry_run;
+pub mod foresee;
+pub mod keys;
 pub mod laboratory;
 pub mod machines;
 pub mod open;
@@ -10,4 +15,6 @@ pub mod people;
 pub mod plans;
 pub mod replicate;
 pub mod show;
+pub mod stale;
 pub mod vault;
+pub mod what_if;

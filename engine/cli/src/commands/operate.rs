@@ -1,18 +1,18 @@
 //! Operations: compile a runsheet, show it or run it.
 
-use super::{open, plans};
-use crate::arguments::{Common, RunOptions, View};
+use super::{open, plans, stale};
+use crate::arguments::{Common, RunOptions};
 use crate::exit::Exit;
 use crate::output;
 use muster_compiler::CompileOptions;
-use muster_control::{Project, Request, RunAnswer, StatusAnswer, write_whole};
+use muster_control::{Project, Request, RunAnswer, StatusAnswer};
 use muster_journal::{Answer, RunStatus};
 use muster_ports::{Failure, PlanName, Result, RunId};
-use muster_runsheet::{Direction, Kind, Operation, Phase, PlanState, Runsheet, view};
-use std::path::{Path, PathBuf};
+use muster_runsheet::{Action, Direction, Kind, Operation, Phase, PlanState, PointChoice, Runsheet, SheetError};
+use std::path::Path;
 
 /// Compiles one operation of a plan; mistakes are printed.
-fn compile(
+pub fn compile(
     common: &Common,
     project: &Project,
     plan: &str,
@@ -49,7 +49,7 @@ async fn state_of(common: &Common, project: &Project, plan: &str) -> Result<Plan
     Ok(status.plans.get(plan).copied().unwrap_or(PlanState::HOME))
 }
 
-fn parse_kind(word: &str) -> Result<Kind> {
+pub fn parse_kind(word: &str) -> Result<Kind> {
     [Kind::Test, Kind::Planned, Kind::Unplanned, Kind::Cleanup, Kind::Cancel, Kind::Commit, Kind::Reprotect]
         .into_iter()
         .find(|kind| kind.word() == word)
@@ -65,53 +65,37 @@ fn parse_kind(word: &str) -> Result<Kind> {
         })
 }
 
-pub async fn dry_run(
-    common: &Common,
-    plan: &str,
-    word: &str,
-    back: bool,
-    file: Option<PathBuf>,
-    shown: View,
-    point: Option<String>,
-) -> Result<Exit> {
-    let kind = parse_kind(word)?;
-    let project = match plans::load(common)? {
-        Ok(project) => project,
-        Err(exit) => return Ok(exit),
-    };
-    let state = state_of(common, &project, plan).await?;
-    let direction = if back || word == "failback" { Direction::Back } else { state.direction };
-    let sheet = if kind == Kind::Cleanup {
-        let access = open::reading(common, Some(&project)).await?;
-        let sheet: Runsheet = access.ask(&Request::CleanupSheet { plan: PlanName::new(plan) }, common).await?;
-        access.close().await;
-        sheet
-    } else {
-        match compile(common, &project, plan, Operation { kind, direction }, point, state.drilled)? {
-            Ok(sheet) => sheet,
-            Err(exit) => return Ok(exit),
-        }
-    };
-    if let Some(file) = file {
-        write_whole(&file, sheet.to_json().as_bytes())?;
-        output::say(format!("runsheet {} written to {}", sheet.hash().short(), file.display()));
-    }
-    match (shown, common.json) {
-        (View::Json, _) | (View::Table, true) => output::data(sheet.to_json()),
-        (View::Table, false) => output::data(view::table(&sheet)),
-        (View::Mermaid, _) => output::data(view::mermaid(&sheet)),
-        (View::Dot, _) => output::data(view::dot(&sheet)),
-    }
-    Ok(Exit::Done)
+/// Reads a runsheet that was written with `dry-run -o`.
+pub fn read_sheet(file: &Path) -> Result<Runsheet> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::from(error).during(format!("read `{}`", file.display())))?;
+    Runsheet::from_json(&text).map_err(|error| {
+        let code = if matches!(error, SheetError::Format { .. }) { " (E0904)" } else { "" };
+        Failure::permanent(format!("`{}`: {error}{code}", file.display()))
+            .help("write it anew with `muster dry-run PLAN OPERATION -o FILE`")
+    })
+}
+
+/// The recovery point that a person chose for a sheet.
+pub fn named_point(sheet: &Runsheet) -> Option<String> {
+    sheet.nodes.iter().find_map(|node| match &node.action {
+        Action::PickPoint { choice: PointChoice::Named { point }, .. } => Some(point.clone()),
+        _ => None,
+    })
+}
+
+/// Whether a drill stood beside the plan when the sheet was made: the state that it leaves says so.
+pub fn drilled_after(sheet: &Runsheet) -> bool {
+    let state = sheet.nodes.iter().find_map(|node| match &node.action {
+        Action::Unlock { state, .. } => Some(*state),
+        _ => None,
+    });
+    sheet.operation.kind != Kind::Test && state.is_some_and(|state| state.drilled)
 }
 
 pub async fn run_file(common: &Common, file: &Path, options: &RunOptions) -> Result<Exit> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::from(error).during(format!("read `{}`", file.display())))?;
-    let sheet = Runsheet::from_json(&text).map_err(|error| {
-        Failure::permanent(format!("`{}`: {error}", file.display()))
-            .help("write it anew with `muster dry-run PLAN OPERATION -o FILE`")
-    })?;
+    let sheet = read_sheet(file)?;
+    stale::check(common, &sheet).await?;
     run_sheet(common, None, sheet, false, options).await
 }
 

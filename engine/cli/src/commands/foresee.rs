@@ -1,0 +1,110 @@
+//! What `dry-run` and `what-if` share: the sheet of an operation, and everything that is known about how it will go.
+
+use super::{open, operate, plans};
+use crate::arguments::Common;
+use crate::exit::Exit;
+use crate::output;
+use muster_control::{INVENTORY_FILE, Project, Request, StatusAnswer};
+use muster_forecast::{Conditions, Dice, Evidence, Forecast, Question};
+use muster_ports::{Clock, PlanName, Result, SystemClock, Timestamp};
+use muster_runsheet::{Direction, Duration, Inventory, Kind, Operation, PlanState, Runsheet};
+
+/// The same sheet and evidence always give the same forecast: nobody should wonder why the percent moved.
+const DICE: Dice = Dice::new(2026);
+
+/// What the command line says about the operation.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Asked {
+    /// Name of the plan.
+    pub plan: String,
+    /// test, planned, unplanned, cleanup, commit, cancel, reprotect; the direction follows from the plan's state.
+    pub operation: String,
+    /// Read the way home, whatever the state.
+    #[arg(long)]
+    pub back: bool,
+    /// Use this recovery point.
+    #[arg(long, value_name = "POINT")]
+    pub point: Option<String>,
+}
+
+/// A sheet and what to forecast it with.
+#[derive(Debug)]
+pub struct Prepared {
+    pub project: Project,
+    pub sheet: Runsheet,
+    evidence: Evidence,
+}
+
+impl Prepared {
+    pub fn forecast<'a>(&'a self, conditions: &'a Conditions) -> Forecast<'a> {
+        let (sheet, estate) = (&self.sheet, &self.project.checked.estate);
+        Forecast::of(Question { sheet, estate, evidence: &self.evidence, conditions, dice: DICE })
+    }
+
+    /// Says on stderr what the forecast means for the promise of the plan: E0404, E0412.
+    pub fn object(&self, common: &Common, forecast: &Forecast<'_>) {
+        let found = self.project.checked.objections(forecast);
+        plans::print(common, &found, &self.project.checked.sources);
+    }
+}
+
+/// Chance for other commands that estimate.
+pub const fn dice() -> Dice {
+    DICE
+}
+
+/// Compiles the operation, and asks the vault, where there is one, what past runs have taken.
+pub async fn prepare(common: &Common, asked: &Asked) -> Result<std::result::Result<Prepared, Exit>> {
+    let kind = operate::parse_kind(&asked.operation)?;
+    let project = match plans::load(common)? {
+        Ok(project) => project,
+        Err(exit) => return Ok(Err(exit)),
+    };
+    let (state, mut evidence) = known(common, &project, &asked.plan).await?;
+    let home = asked.back || asked.operation == "failback";
+    let direction = if home { Direction::Back } else { state.direction };
+    let sheet = if kind == Kind::Cleanup {
+        let access = open::reading(common, Some(&project)).await?;
+        let plan = PlanName::new(&asked.plan);
+        let sheet: Result<Runsheet> = access.ask(&Request::CleanupSheet { plan }, common).await;
+        access.close().await;
+        sheet?
+    } else {
+        let operation = Operation { kind, direction };
+        match operate::compile(common, &project, &asked.plan, operation, asked.point.clone(), state.drilled)? {
+            Ok(sheet) => sheet,
+            Err(exit) => return Ok(Err(exit)),
+        }
+    };
+    evidence.inventory_age = inventory_age(&project, &sheet);
+    Ok(Ok(Prepared { project, sheet, evidence }))
+}
+
+/// Where a plan stands and what its runs have taken, by the vault; the beginning and nothing when there is no vault yet.
+async fn known(common: &Common, project: &Project, plan: &str) -> Result<(PlanState, Evidence)> {
+    let access = match open::reading(common, Some(project)).await {
+        Ok(access) => access,
+        Err(failure) => {
+            tracing::debug!(%failure, "no vault to ask: the plan stands at its beginning, and nothing was measured");
+            return Ok((PlanState::HOME, Evidence::default()));
+        }
+    };
+    let status: Result<StatusAnswer> = access.ask(&Request::Status, common).await;
+    let evidence: Result<Evidence> = access.ask(&Request::Evidence { plan: PlanName::new(plan) }, common).await;
+    access.close().await;
+    let state = status?.plans.get(plan).copied().unwrap_or(PlanState::HOME);
+    let evidence = evidence.unwrap_or_else(|failure| {
+        output::say(format!("past runs could not be read, so the estimate rests on none: {}", failure.message));
+        Evidence::default()
+    });
+    Ok((state, evidence))
+}
+
+/// Of the oldest entry that the sheet rests on; `None` without an inventory.
+fn inventory_age(project: &Project, sheet: &Runsheet) -> Option<Duration> {
+    let text = std::fs::read(project.folder.join(INVENTORY_FILE)).ok()?;
+    let inventory: Inventory = serde_json::from_slice(&text).ok()?;
+    let homes = sheet.machines.values().map(|machine| &machine.home);
+    let oldest = homes.filter_map(|site| inventory.sites.get(site)).map(|site| site.pulled_at).min()?;
+    Some(SystemClock.now().since(Timestamp(oldest)).into())
+}
