@@ -1,10 +1,10 @@
 //! Contracts of hooks and probes: parameters, needs, undo, and where the text is.
 
 use crate::context::Context;
-use crate::facts::{Facts, Shape, plain};
+use crate::facts::{Facts, Shape, is_misspelt, plain};
 use crate::names::Kind;
 use crate::script::{self, Script};
-use crate::suggest::{listed, nearest};
+use crate::suggest::{certainty, listed, nearest};
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
 use muster_runsheet::{Hash, HookSheet, Need};
@@ -23,6 +23,8 @@ pub(crate) struct Parameter {
     pub name: String,
     pub kind: Type,
     pub default: Option<Value>,
+    /// Its type could not be read, which has been said: any argument fits.
+    pub unread: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct HookModel {
     /// A probe of the standard library: the engine knows it by name, it has no text.
     pub builtin: bool,
     pub span: Span,
+    /// What a misspelt parameter was meant to be called: arguments of that name are not wrong.
+    pub meant: Option<String>,
 }
 
 impl HookModel {
@@ -77,7 +81,12 @@ pub(crate) fn resolve_hooks(cx: &mut Context<'_>) {
 fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: bool) -> HookModel {
     let facts = Facts::read(cx, &HOOK, hook.name.span, hook.span, &hook.facts);
     let parameters = resolve_parameters(cx, module, &hook.parameters);
+    let before = cx.errors();
     let needs = facts.expr(cx, "needs").map(|expr| resolve_needs(cx, module, hook, expr)).unwrap_or_default();
+    // What it needs is known only when all of that could be read.
+    let needs_known = cx.errors() == before
+        && !is_misspelt(&HOOK, &hook.facts, "needs")
+        && (facts.get("needs").is_some() || !cx.is_unread(hook.span));
     let (file, body) = (facts.get("file"), facts.get("body"));
     let script = match (file, body) {
         _ if builtin => None,
@@ -96,6 +105,7 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
         (Some(fact), None) => from_file(cx, module, fact),
         (None, Some(fact)) => from_body(cx, hook, fact),
         (None, None) if cx.is_unread(hook.span) => None,
+        (None, None) if ["file", "body"].iter().any(|word| is_misspelt(&HOOK, &hook.facts, word)) => None,
         (None, None) => {
             cx.push(
                 Diagnostic::error(
@@ -110,10 +120,19 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
         }
     };
     let function = snake(&hook.name.text);
+    let mut meant = None;
     if let Some(script) = &script {
         let names: Vec<String> = hook.parameters.iter().map(|parameter| snake(&parameter.name.text)).collect();
-        let found = script::check(script, &function, &names, &needs, hook.name.span);
-        cx.extend(found);
+        let found = script::check(script, &function, &names, needs_known.then_some(&needs), hook.name.span);
+        for diagnostic in found {
+            cx.push(match misspelt_parameter(cx, hook, script, &diagnostic) {
+                Some((word, better)) => {
+                    meant = Some(word);
+                    better
+                }
+                None => diagnostic,
+            });
+        }
     }
     let (origin, text) = script.map(|script| (script.origin, script.text)).unwrap_or_default();
     let sheet = HookSheet {
@@ -132,7 +151,39 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
         hash: Hash::of(&text),
         text,
     };
-    HookModel { sheet, parameters, builtin, span: hook.name.span }
+    HookModel { sheet, parameters, builtin, span: hook.name.span, meant }
+}
+
+/// A variable that the body uses and nothing declares, when a parameter that nothing uses is nearly called so: one of the
+/// two is misspelt. With what the parameter was meant to be called in the plan.
+fn misspelt_parameter(
+    cx: &Context<'_>,
+    hook: &ast::Hook,
+    script: &Script,
+    found: &Diagnostic,
+) -> Option<(String, Diagnostic)> {
+    if found.code.0 != script::NOT_RHAI {
+        return None;
+    }
+    let place = found.primary.span;
+    let word = cx.sources.get(place.file)?.text.get(place.start as usize..place.end as usize)?;
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let uses = |name: &str| {
+        let body = script.text.split_once('{').map_or("", |(_, body)| body);
+        body.split(|c: char| !is_word(c)).any(|used| used == name)
+    };
+    let unused = hook.parameters.iter().filter(|parameter| !uses(&snake(&parameter.name.text)));
+    let parameter = unused.into_iter().find(|parameter| {
+        let name = snake(&parameter.name.text);
+        nearest(word, [name.as_str()]).is_some() || nearest(&name, [word]).is_some()
+    })?;
+    let (name, meant) = (&parameter.name, word.replace('_', "-"));
+    let message = format!("the parameter `{}` is not used, `{word}` is used and is no parameter", name.text);
+    let diagnostic = Diagnostic::error(script::NOT_RHAI, message, name.span, "the parameter")
+        .related(place, "not declared")
+        .help(format!("did you mean `{meant}`?"))
+        .fix(name.span, meant.as_str(), Applicability::Maybe);
+    Some((meant, diagnostic))
 }
 
 fn from_file(cx: &mut Context<'_>, module: usize, fact: &ast::Fact) -> Option<Script> {
@@ -186,7 +237,8 @@ pub(crate) fn resolve_parameters(cx: &Context<'_>, module: usize, parameters: &[
             (Some(expr), Some(kind)) => cx.expect(module, &Env::new(), expr, kind),
             _ => None,
         };
-        all.push(Parameter { name: name.text.clone(), kind: kind.unwrap_or(Type::Text), default });
+        let unread = kind.is_none();
+        all.push(Parameter { name: name.text.clone(), kind: kind.unwrap_or(Type::Text), default, unread });
     }
     all
 }
@@ -219,7 +271,8 @@ fn resolve_type(cx: &Context<'_>, kind: &ast::Type) -> Option<Type> {
                 Diagnostic::error(201, format!("there is no type `{}`", name.text), name.span, "unknown type");
             return cx.report(match nearest(&name.text, TYPES) {
                 Some(near) => {
-                    diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe)
+                    let certainty = certainty(&name.text, &TYPES);
+                    diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, certainty)
                 }
                 None => diagnostic.help(format!("types are {} and `list(…)` of them", listed(TYPES))),
             });
@@ -251,7 +304,7 @@ fn resolve_need(cx: &Context<'_>, module: usize, hook: &ast::Hook, item: &ast::E
         let known = ["guest", "disk", "bubble", "http", "dns", "mail", "secret"];
         let diagnostic = Diagnostic::error(201, format!("there is no need `{word}`"), span, "unknown need");
         cx.report(match nearest(word, known) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(span, near, Applicability::Maybe),
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(span, near, certainty(word, &known)),
             None => diagnostic.help(
                 "needs are `guest`, `disk`, `bubble`, `http(\"https://…\")`, `dns(\"host\")`, `mail(\"host\")` and \
                  `secret(name)`",
@@ -368,7 +421,11 @@ impl Binding<'_, '_> {
             }
         };
         let Some(parameter) = parameter else {
-            self.cx.push(unknown_argument(self.call, argument, self.parameters));
+            let meant = self.cx.hooks.get(&self.call.callee.head.text).and_then(|hook| hook.meant.as_deref());
+            let said = argument.name.as_ref().is_some_and(|name| meant == Some(name.text.as_str()));
+            if !said {
+                self.cx.push(unknown_argument(self.call, argument, self.parameters));
+            }
             self.misfit = true;
             let name = argument.name.as_ref().map_or_else(|| self.position.to_string(), |name| name.text.clone());
             self.bound.insert(name, None);
@@ -388,7 +445,10 @@ impl Binding<'_, '_> {
             self.bound.insert(parameter.name.clone(), None);
             return;
         }
-        let value = self.cx.argument(self.module, self.env, &argument.value, &parameter.kind);
+        let value = match parameter.unread {
+            true => None,
+            false => self.cx.argument(self.module, self.env, &argument.value, &parameter.kind),
+        };
         self.bound.insert(parameter.name.clone(), value);
     }
 

@@ -8,6 +8,9 @@ use muster_runsheet::Need;
 use rhai::{AST, ASTNode, Engine, Expr, Position, Scope};
 use std::sync::Arc;
 
+/// The code of a text that is not valid rhai.
+pub(crate) const NOT_RHAI: u16 = 702;
+
 /// Names that the host puts into the scope of every hook.
 const HOST_OBJECTS: [&str; 6] = ["run", "http", "net", "dns", "mail", "log"];
 
@@ -98,12 +101,12 @@ fn engine() -> Engine {
     engine
 }
 
-/// Everything that can be said about a hook's text without running it.
+/// Everything that can be said about a hook's text without running it; `needs` where all of them could be read.
 pub(crate) fn check(
     script: &Script,
     function: &str,
     parameters: &[String],
-    needs: &[Need],
+    needs: Option<&Vec<Need>>,
     hook: Span,
 ) -> Vec<Diagnostic> {
     let mut scope = Scope::new();
@@ -114,7 +117,7 @@ pub(crate) fn check(
         Ok(ast) => ast,
         Err(error) => {
             let mut diagnostic = Diagnostic::error(
-                702,
+                NOT_RHAI,
                 "the hook is not valid rhai",
                 script.span(error.position()),
                 error.err_type().to_string(),
@@ -143,7 +146,7 @@ pub(crate) fn check(
             .note(format!("the function is in {}", script.origin))
             .help(format!("write `fn {function}({})`", parameters.join(", "))),
         ),
-        Some(_) => found.extend(uncovered(script, &ast, parameters, needs)),
+        Some(_) => found.extend(needs.iter().flat_map(|needs| uncovered(script, &ast, parameters, needs))),
     }
     found
 }
@@ -283,7 +286,10 @@ mod tests {
     fn codes(text: &str, needs: &[Need]) -> Vec<u16> {
         let file = FileId(0);
         let script = Script::file("h.rhai".into(), file, text.into(), Span::new(file, 0, 0));
-        check(&script, "h", &["m".into()], needs, Span::new(file, 0, 0)).iter().map(|found| found.code.0).collect()
+        check(&script, "h", &["m".into()], Some(&needs.to_vec()), Span::new(file, 0, 0))
+            .iter()
+            .map(|found| found.code.0)
+            .collect()
     }
 
     #[test]

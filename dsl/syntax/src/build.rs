@@ -94,14 +94,19 @@ impl Builder<'_> {
 
     pub(crate) fn file(&mut self, file: &Pair<'_>) -> File {
         let mut result = File::default();
+        // The first line may be the edition, and could not be read.
+        let mut begins_unread = false;
         for (index, pair) in file.clone().into_inner().filter(|pair| pair.as_rule() != Rule::EOI).enumerate() {
             match pair.as_rule() {
                 Rule::edition => self.edition(&pair, index, &mut result),
-                Rule::junk => self.junk(&pair, Where::File),
+                Rule::junk => {
+                    begins_unread |= index == 0;
+                    self.junk(&pair, Where::File);
+                }
                 _ => result.items.extend(self.item(&pair)),
             }
         }
-        if result.edition.is_none() && !result.items.is_empty() && !self.names_edition() {
+        if result.edition.is_none() && !result.items.is_empty() && !self.names_edition() && !begins_unread {
             let start = self.scan.span(&(0..0));
             self.diagnostics.push(
                 Diagnostic::info(102, "this file does not name its edition", start, "the newest edition holds")
