@@ -1,8 +1,8 @@
 //! What must hold between plans, groups, policies and routes.
 
 use crate::context::Context;
-use crate::lower::Addresses;
 use crate::groups::GroupModel;
+use crate::lower::Addresses;
 use crate::model::{PlanModel, RISING};
 use crate::policies::PolicyModel;
 use crate::{Program, plans::Resolved};

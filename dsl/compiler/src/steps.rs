@@ -296,7 +296,15 @@ impl<'a, 'w> Lines<'a, 'w> {
         let diagnostic =
             Diagnostic::error(201, format!("there is no {word} `{}`", head.text), head.span, format!("unknown {word}"));
         match nearest(&head.text, names.iter().copied()) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(head.span, near, Applicability::Maybe),
+            Some(near) => {
+                let diagnostic =
+                    diagnostic.help(format!("did you mean `{near}`?")).fix(head.span, near, Applicability::Maybe);
+                // One of the standard library is not the one that is misspelt.
+                match cx.modules[module].scope.names.get(near) {
+                    Some(declared) => diagnostic.related(declared.span, "declared here"),
+                    None => diagnostic,
+                }
+            }
             None if names.is_empty() => {
                 diagnostic.help(format!("declare it: `{word} {}(…) {{ … }}`, or take it from another file", head.text))
             }
@@ -355,7 +363,13 @@ impl<'a, 'w> Lines<'a, 'w> {
         let known = env.get(head).cloned().or_else(|| {
             let machine = self.cx.machines.contains_key(head).then(|| Value::Machine(head.to_owned()));
             machine.or_else(|| {
-                let symbol = self.cx.lookup(module, head).filter(|symbol| symbol.kind == Kind::Let)?;
+                let symbol = self.cx.lookup(module, head)?;
+                if symbol.kind == Kind::Secret {
+                    return Some(Value::Named(Kind::Secret, head.to_owned()));
+                }
+                if symbol.kind != Kind::Let {
+                    return None;
+                }
                 let name = ast::Name { text: head.to_owned(), span };
                 self.cx.eval(
                     symbol.module,
