@@ -20,21 +20,20 @@ pub struct AgentOptions {
     pub folder: PathBuf,
     /// Where to listen, `host:port`. Not an unspecified address.
     pub listen: String,
-    /// The file with the key that opens the vaults. Read when a vault is first needed.
-    pub key_file: PathBuf,
+    /// What opens the vaults. Read when a vault is first needed.
+    pub key: KeySource,
 }
 
 /// Serves the site until SIGINT or SIGTERM. Prints nothing; tells `tracing` what happens. Nothing is started by itself:
 /// machines stay as they are when the agent comes and goes.
 pub async fn run_agent(provider: Arc<dyn Provider>, options: AgentOptions) -> Result<()> {
-    let AgentOptions { site: name, folder, listen, key_file } = options;
+    let AgentOptions { site: name, folder, listen, key } = options;
     let what = format!("start the agent of site `{name}`");
     let addresses = addresses(&listen).await.map_err(|failure| failure.during(&what))?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     std::fs::create_dir_all(&folder)
         .map_err(|error| Failure::from(error).during(format!("{what}: make `{}`", folder.display())))?;
-    let key = KeySource::File(key_file);
     let site = Arc::new(LocalSite::new(provider, name.clone(), folder, key, &SystemRandom));
     // Before the port opens, so that two agents never share a folder.
     let failures = site.resume().await.map_err(|failure| failure.during(&what))?;

@@ -17,7 +17,7 @@ fn options(folder: &Path, listen: &str) -> AgentOptions {
         site: "dr".into(),
         folder: folder.join("site"),
         listen: listen.to_owned(),
-        key_file: folder.join("key"),
+        key: muster_vault::KeySource::File(folder.join("key")),
     }
 }
 

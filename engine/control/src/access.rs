@@ -28,7 +28,8 @@ const STATE: &str = "state";
 pub struct OpenOptions {
     /// URL.
     pub vault: String,
-    pub key_file: PathBuf,
+    /// What opens it.
+    pub key: KeySource,
     /// From the plans; the vault's own record of the estate adds to them.
     pub sites: BTreeMap<SiteName, SiteSheet>,
     /// Shown to whoever finds the vault in use.
@@ -262,7 +263,7 @@ fn state_prefix(vault: &Vault) -> String {
 }
 
 async fn open_vault(options: &OpenOptions) -> Result<Vault> {
-    Ok(Vault::open(&options.vault, &KeySource::File(options.key_file.clone())).await?)
+    Ok(Vault::open(&options.vault, &options.key).await?)
 }
 
 /// The plans' sites, and those the vault remembers: with the plans gone, a run still finds its way.

@@ -36,13 +36,13 @@ impl Opened {
 /// For looking: never takes the vault away from anybody.
 pub async fn reading(common: &Common, project: Option<&Project>) -> Result<Opened> {
     let (vault, sites) = vault_and_sites(common, project)?;
-    Access::for_reading(options(common, vault, sites, "look", false)).await.map(Opened)
+    Access::for_reading(options(common, vault, sites, "look", false)?).await.map(Opened)
 }
 
 /// For working. With no project loaded yet, the plans of the folder say where the vault is, unless `--vault` does.
 pub async fn writing(common: &Common, project: Option<&Project>, purpose: &str, run: &RunOptions) -> Result<Opened> {
     let (vault, sites) = vault_and_sites(common, project)?;
-    Access::for_writing(options(common, vault, sites, purpose, run.steal)).await.map(Opened)
+    Access::for_writing(options(common, vault, sites, purpose, run.steal)?).await.map(Opened)
 }
 
 /// For running a sheet: it names vault and sites itself.
@@ -56,7 +56,7 @@ pub async fn writing_sheet(
     let vault = common.vault.clone().unwrap_or_else(|| sheet.vault.clone());
     let mut sites = project.map(|project| project.checked.estate.sites.clone()).unwrap_or_default();
     sites.extend(sheet.sites.clone());
-    Access::for_writing(options(common, vault, sites, purpose, run.steal)).await.map(Opened)
+    Access::for_writing(options(common, vault, sites, purpose, run.steal)?).await.map(Opened)
 }
 
 fn options(
@@ -65,8 +65,8 @@ fn options(
     sites: BTreeMap<SiteName, SiteSheet>,
     purpose: &str,
     steal: bool,
-) -> OpenOptions {
-    OpenOptions { vault, key_file: common.key_file.clone(), sites, purpose: purpose.to_owned(), steal }
+) -> Result<OpenOptions> {
+    Ok(OpenOptions { vault, key: common.key()?, sites, purpose: purpose.to_owned(), steal })
 }
 
 /// The one vault the plans name, and their sites. With `--vault` the plans may be missing altogether: the vault's own

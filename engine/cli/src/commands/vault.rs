@@ -15,24 +15,23 @@ use std::path::Path;
 pub async fn init(common: &Common) -> Result<Exit> {
     let project = Project::load(&common.plans).ok();
     let url = open::vault_url(common, project.as_ref())?;
-    let key = KeySource::File(common.key_file.clone());
-    if !common.key_file.exists() {
-        KeySource::generate_file(&common.key_file, &SystemRandom)?;
-        output::say(format!("key file made: {}", common.key_file.display()));
+    let key = common.key()?;
+    if let KeySource::File(path) = &key
+        && !path.exists()
+    {
+        KeySource::generate_file(path, &SystemRandom)?;
+        output::say(format!("key file made: {}", path.display()));
     }
     let vault = Vault::init(&url, &key, &SystemRandom).await?;
     output::say(format!("vault {} made at {url}", vault.id()));
-    output::say(format!(
-        "keep copies of {} away from here: whoever loses every key loses the vault",
-        common.key_file.display()
-    ));
+    output::say(format!("keep copies of the key {key} away from here: whoever loses every key loses the vault"));
     Ok(Exit::Done)
 }
 
 pub async fn info(common: &Common) -> Result<Exit> {
     let project = Project::load(&common.plans).ok();
     let url = open::vault_url(common, project.as_ref())?;
-    let vault = Vault::open(&url, &KeySource::File(common.key_file.clone())).await?;
+    let vault = Vault::open(&url, &common.key()?).await?;
     let facts = vault.info().await?;
     let segments = vault.segments().await?;
     let stored: u64 = segments.iter().map(|segment| segment.stored_bytes).sum();
@@ -64,7 +63,7 @@ pub async fn info(common: &Common) -> Result<Exit> {
 pub async fn materialise(common: &Common, point: String, machines: Vec<String>, folder: &Path) -> Result<Exit> {
     let project = Project::load(&common.plans).ok();
     let url = open::vault_url(common, project.as_ref())?;
-    let vault = Vault::open(&url, &KeySource::File(common.key_file.clone())).await?;
+    let vault = Vault::open(&url, &common.key()?).await?;
     let access = open::reading(common, project.as_ref()).await?;
     let known: PointsAnswer = access.ask(&Request::Points { group: None }, common).await?;
     let Some(found) = known.points.iter().find(|found| found.id.as_str() == point) else {

@@ -9,7 +9,10 @@
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 
 mod damage;
+mod foresight;
+mod full;
 mod holders;
+mod keys;
 mod kills;
 mod people;
 mod refusals;
