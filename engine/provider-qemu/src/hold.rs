@@ -37,6 +37,8 @@ pub(crate) struct HoldRecord {
     pub(crate) thaw: bool,
     /// Its processors may be stopped.
     pub(crate) resume: bool,
+    /// Whose cut it is. As long as that process lives nobody else lets the guest go.
+    pub(crate) agent: Option<ProcessId>,
     pub(crate) watchdog: Option<ProcessId>,
     /// How often it was let go in vain since the cut gave it up, and what was said last.
     #[serde(default)]
@@ -98,11 +100,16 @@ pub(crate) enum Left {
     Ended(HoldRecord),
     /// It may still be held.
     Still(HoldRecord),
+    /// Another agent is in the middle of it.
+    Theirs(ProcessId),
 }
 
 /// Ends what an earlier cut left behind, if it did. The caller has the turn of the machine's guest agent.
 pub(crate) async fn end_left(home: &Path) -> Result<Left> {
     let Some(mut record) = record_of(home)? else { return Ok(Left::Nothing) };
+    if let Some(other) = record.agent.filter(|agent| Some(*agent) != ProcessId::own() && agent.is_alive()) {
+        return Ok(Left::Theirs(other));
+    }
     if machine_process(home).await == Some(record.machine)
         && let Err(failure) = let_go(home, record.thaw, record.resume).await
     {
@@ -177,6 +184,10 @@ impl Hold {
             Left::Still(before) => {
                 hold.notes.push(before.words(instance, "may still be held"));
                 hold.inherited = Some(before);
+            }
+            Left::Theirs(other) => {
+                let message = format!("another agent (process {}) is making a cut of `{instance}`", other.pid);
+                return Err(Failure::refused(message).help("one site has one agent: end the other one"));
             }
         }
         if order.consistency == muster_ports::Consistency::App && hold.inherited.is_none() {
@@ -296,7 +307,8 @@ impl Hold {
 impl HoldRecord {
     pub(crate) fn new(order: &CutOrder, machine: ProcessId, watchdog: ProcessId, since: Timestamp) -> Self {
         let (barrier, said) = (order.barrier.clone(), String::new());
-        Self { barrier, machine, since, thaw: false, resume: false, watchdog: Some(watchdog), tries: 0, said }
+        let (agent, watchdog) = (ProcessId::own(), Some(watchdog));
+        Self { barrier, machine, since, thaw: false, resume: false, agent, watchdog, tries: 0, said }
     }
 
     async fn tell(&self, instance: &InstanceName, watch: &Watch) -> Result<()> {

@@ -48,7 +48,7 @@ async fn attempt(provider: &QemuProvider, instance: InstanceName, home: PathBuf)
     // Who has the turn is in the middle of a cut, and lets the guest go itself.
     let Some(_turn) = provider.guests.try_take(&instance) else { return Some((instance, limits::RELEASE_AGAIN)) };
     match end_left(&home).await {
-        Ok(Left::Nothing) => None,
+        Ok(Left::Nothing | Left::Theirs(_)) => None,
         Ok(Left::Ended(record)) => {
             tracing::warn!(%instance, cut = %record.barrier, tries = record.tries, "a guest was let go after its cut");
             None

@@ -33,6 +33,11 @@ impl ProcessId {
         (!matches!(state, "Z" | "X" | "x")).then_some(Self { pid, start })
     }
 
+    /// This process.
+    pub(crate) fn own() -> Option<Self> {
+        Self::of(std::process::id())
+    }
+
     pub(crate) fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }

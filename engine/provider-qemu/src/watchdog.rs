@@ -234,7 +234,7 @@ async fn free(charge: &Charge, debt: &mut Debt) -> Result<()> {
     }
     *debt = Debt::default();
     // Only its own: another agent may have taken the guest over.
-    let mine = ProcessId::of(std::process::id());
+    let mine = ProcessId::own();
     if record_of(&charge.home)?.is_some_and(|record| record.watchdog == mine) {
         remove_record(&charge.home)?;
     }

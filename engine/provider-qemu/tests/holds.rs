@@ -5,12 +5,10 @@
 mod common;
 
 use common::fake::{Fake, Freeze};
-use common::{open, order};
+use common::{agent, both, held, kill_group, open};
 use muster_ports::*;
 use muster_provider_qemu::{QemuProvider, Watchdog};
 use rustix::process::{Pid, Signal};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +19,6 @@ async fn within(seconds: u64, what: &str, mut done: impl FnMut() -> bool) {
         assert!(SystemClock.now() < deadline, "{what}: not within {seconds} s");
         SystemClock.sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn held(consistency: Consistency, limit: Duration) -> CutOrder {
-    CutOrder { hold_limit: limit, ..order("b1", None, consistency) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,27 +111,6 @@ fn is_alive(pid: u64) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
-/// An agent of its own process group, in the middle of a cut.
-fn agent(site: &std::path::Path, order: &CutOrder) -> std::process::Child {
-    let mut agent = Command::new(common::program())
-        .args(["cut", "hq"])
-        .arg(site)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    serde_json::to_writer(agent.stdin.take().unwrap(), order).unwrap();
-    agent
-}
-
-fn both(consistency: Consistency, limit: Duration) -> CutOrder {
-    let mut order = held(consistency, limit);
-    let (instance, machine) = (InstanceName::new("ghost"), MachineName::new("ghost"));
-    order.members.push(CutMember { instance, machine, base: None });
-    order
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_killed_with_its_whole_group_leaves_nobody_waiting() {
     let site = tempfile::tempdir().unwrap();
@@ -150,8 +123,12 @@ async fn an_agent_killed_with_its_whole_group_leaves_nobody_waiting() {
         within(30, "both are held", || !db.is_free() && ghost.seen().count(seen) > 0).await;
         let watchdog = watchdog_of(&db).unwrap();
         assert!(is_alive(watchdog));
-        let group = Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
-        rustix::process::kill_process_group(group, Signal::KILL).unwrap();
+        // A second agent that is started by mistake leaves alone what the first one holds.
+        let second = open(site.path());
+        SystemClock.sleep(Duration::from_secs(1)).await;
+        drop(second);
+        assert!(!db.is_free() && is_alive(watchdog));
+        kill_group(&agent);
         let killed = SystemClock.now();
         within(10, "they go on", || db.is_free() && ghost.is_free()).await;
         eprintln!("{consistency:?}: free {} ms after the kill", SystemClock.now().since(killed).as_millis());

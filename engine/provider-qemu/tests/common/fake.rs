@@ -82,7 +82,8 @@ impl Fake {
             .args(["create", "-q", "-f", "qcow2", "data.qcow2", &DISK_BYTES.to_string()])
             .current_dir(&home)
             .status();
-        assert!(image.expect("`qemu-img` cannot be run: apt-get install qemu-utils").success());
+        let image = image.unwrap_or_else(|error| panic!("`qemu-img`: {error}; apt-get install qemu-utils"));
+        assert!(image.success());
         let me = std::process::id();
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
         let start: u64 = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap();

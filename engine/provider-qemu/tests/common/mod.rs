@@ -11,10 +11,13 @@ use async_trait::async_trait;
 use muster_lab::{Lab, Machine, Role};
 use muster_ports::*;
 use muster_provider_qemu::{QemuProvider, Watchdog};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +59,38 @@ pub fn open(folder: &Path) -> Arc<QemuProvider> {
 /// An agent that can be killed, and the watchdog beside it.
 pub fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_qemu-site"))
+}
+
+pub fn held(consistency: Consistency, limit: Duration) -> CutOrder {
+    CutOrder { hold_limit: limit, ..order("b1", None, consistency) }
+}
+
+/// The database and a second machine, `ghost`.
+pub fn both(consistency: Consistency, limit: Duration) -> CutOrder {
+    let mut order = held(consistency, limit);
+    let (instance, machine) = (InstanceName::new("ghost"), MachineName::new("ghost"));
+    order.members.push(CutMember { instance, machine, base: None });
+    order
+}
+
+/// An agent of its own process group, making one cut.
+pub fn agent(site: &Path, order: &CutOrder) -> Child {
+    let mut agent = Command::new(program())
+        .args(["cut", "hq"])
+        .arg(site)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    serde_json::to_writer(agent.stdin.take().unwrap(), order).unwrap();
+    agent
+}
+
+/// As a service that is killed with all that belongs to it.
+pub fn kill_group(agent: &Child) {
+    let group = Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
+    kill_process_group(group, Signal::KILL).unwrap();
 }
 
 impl Bench {
