@@ -33,6 +33,25 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("muster-agent", &["muster-ports", "muster-vault", "muster-replication", "muster-nbd"]),
     ("muster-provider-simulated", &["muster-ports"]),
     ("muster-provider-qemu", &["muster-ports", "muster-nbd"]),
+    // Carries checked plans out on simulated sites with the real executor, steps and replication: it composes like
+    // control does, with virtual time in place of a vault and a socket.
+    (
+        "muster-rehearsal",
+        &[
+            "muster-ports",
+            "muster-runsheet",
+            "muster-diagnostics",
+            "muster-compiler",
+            "muster-forecast",
+            "muster-journal",
+            "muster-executor",
+            "muster-hooks",
+            "muster-replication",
+            "muster-steps",
+            "muster-agent",
+            "muster-provider-simulated",
+        ],
+    ),
     (
         "muster-control",
         &[
@@ -74,7 +93,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates of `tests/` may use whatever they test; nothing may use them but each other.
 const TESTS: &[&str] =
-    &["muster-tidy", "muster-lab", "muster-demo", "muster-language", "muster-library", "muster-end-to-end"];
+    &["muster-tidy", "muster-lab", "muster-demo", "muster-language", "muster-library", "muster-end-to-end", "muster-scale"];
 
 fn metadata() -> serde_json::Value {
     let output = Command::new(env!("CARGO"))
