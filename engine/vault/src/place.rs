@@ -11,12 +11,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest time a put is tried again before it fails. A distributed store was measured to stop all writes for 30 s when
-/// its leader is killed; this outlasts it.
-const PUT_RETRY_LIMIT: Duration = Duration::from_secs(45);
-/// First pause between two attempts; each next one is twice as long, up to `PUT_PAUSE_MAX`.
-const PUT_PAUSE_FIRST: Duration = Duration::from_millis(250);
-const PUT_PAUSE_MAX: Duration = Duration::from_secs(8);
+/// Longest time a put or a read is tried again before it fails. A distributed store was measured to stop for 30 s when its
+/// leader is killed; this outlasts it.
+const RETRY_LIMIT: Duration = Duration::from_secs(45);
+/// First pause between two attempts; each next one is twice as long, up to `PAUSE_MAX`.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// Length of a segment's or slot's name, in bytes: well below what file systems and object stores take.
 const NAME_BYTES_MAX: usize = 512;
@@ -105,26 +105,21 @@ impl Place {
 
     /// Stores a new object. `Ok(false)` when one of that name is already there.
     pub(crate) async fn create(&self, path: &Path, bytes: Bytes) -> Result<bool, VaultError> {
-        let started = tokio::time::Instant::now();
-        let mut pause = PUT_PAUSE_FIRST;
-        loop {
+        let put = || {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            match self.store.put_opts(path, PutPayload::from_bytes(bytes.clone()), options).await {
-                Ok(_) => return Ok(true),
-                Err(object_store::Error::AlreadyExists { .. }) => return Ok(false),
-                Err(error) if may_pass(&error) && started.elapsed() + pause < PUT_RETRY_LIMIT => {
-                    tracing::debug!(object = %path, %error, "the store did not take an object, trying again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(PUT_PAUSE_MAX);
-                }
-                Err(error) => return Err(self.failed(path, error)),
-            }
+            self.store.put_opts(path, PutPayload::from_bytes(bytes.clone()), options)
+        };
+        match patiently(path, put).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(self.failed(path, error)),
         }
     }
 
     pub(crate) async fn read(&self, path: &Path) -> Result<Option<Bytes>, VaultError> {
-        match self.store.get(path).await {
-            Ok(found) => found.bytes().await.map(Some).map_err(|error| self.failed(path, error)),
+        let get = || async { self.store.get(path).await?.bytes().await };
+        match patiently(path, get).await {
+            Ok(found) => Ok(Some(found)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed(path, error)),
         }
@@ -132,14 +127,15 @@ impl Place {
 
     pub(crate) async fn head(&self, segment: &SegmentName) -> Result<ObjectMeta, VaultError> {
         let path = self.segment_path(segment)?;
-        self.store.head(&path).await.map_err(|error| self.segment_failed(segment, error))
+        let found = patiently(&path, || self.store.head(&path)).await;
+        found.map_err(|error| self.segment_failed(segment, error))
     }
 
     pub(crate) async fn read_range(&self, segment: &SegmentName, range: Range<u64>) -> Result<Bytes, VaultError> {
         let path = self.segment_path(segment)?;
         let wanted = range.end.saturating_sub(range.start);
-        let bytes =
-            self.store.get_range(&path, range.clone()).await.map_err(|error| self.segment_failed(segment, error))?;
+        let bytes = patiently(&path, || self.store.get_range(&path, range.clone())).await;
+        let bytes = bytes.map_err(|error| self.segment_failed(segment, error))?;
         if bytes.len() as u64 != wanted {
             let found = range.start.saturating_add(bytes.len() as u64);
             return Err(VaultError::Truncated { segment: segment.clone(), found, expected: range.end });
@@ -159,6 +155,25 @@ impl Place {
                 VaultError::MissingSegment { segment: segment.clone(), url: self.url.clone() }
             }
             other => self.failed(format!("data/{segment}"), other),
+        }
+    }
+}
+
+/// Tries again while another attempt may succeed. Reads and conditional puts may be repeated as often as one likes.
+async fn patiently<T, F>(path: &Path, attempt: impl Fn() -> F) -> object_store::Result<T>
+where
+    F: Future<Output = object_store::Result<T>>,
+{
+    let started = tokio::time::Instant::now();
+    let mut pause = PAUSE_FIRST;
+    loop {
+        match attempt().await {
+            Err(error) if may_pass(&error) && started.elapsed() + pause < RETRY_LIMIT => {
+                tracing::debug!(object = %path, %error, "the store did not answer, trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            done => return done,
         }
     }
 }

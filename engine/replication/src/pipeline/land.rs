@@ -3,7 +3,7 @@
 use crate::pipeline::compare::{self, Comparison, blocks};
 use crate::pipeline::walk::{Stretch, Walk};
 use crate::pipeline::{WINDOW_BYTES, windows_in_flight};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use muster_ports::{BlockSource, BlockTarget, Failure, LandReport, Progress, Result};
 use muster_vault::{Replica, is_zero};
 use std::ops::Range;
@@ -39,6 +39,8 @@ pub async fn apply_differences(
         let rest = rest.map(|end| Stretch { offset: part.end(), length: end - part.end(), kind: stretch.kind });
         Ok(Some((part, (walk, rest))))
     })
+    // Boxed, here and below, so that the whole landing may move between threads.
+    .boxed()
     .map_ok(|part| compare::compare(local, replica, part))
     .try_buffered(windows_in_flight());
     futures::pin_mut!(compared);
@@ -84,6 +86,7 @@ pub async fn materialise(replica: &Replica, target: &dyn BlockTarget, progress: 
         let end = end.min(begin - begin % WINDOW_BYTES + WINDOW_BYTES);
         Ok((begin < size).then_some((begin..end.min(size), end)))
     })
+    .boxed()
     .map_ok(|range: Range<u64>| async move {
         let mut data = vec![0; (range.end - range.start) as usize];
         replica.read(range.start, &mut data).await?;

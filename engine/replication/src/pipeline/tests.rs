@@ -352,3 +352,18 @@ async fn a_huge_sparse_disk_costs_little_memory_and_a_small_change_little_time()
         assert!(peak < 200 << 20, "{} MiB", peak >> 20);
     }
 }
+
+/// Landings of several disks are work for several threads.
+#[tokio::test]
+async fn a_landing_may_move_between_threads() {
+    fn movable<T: Send>(work: T) -> T {
+        work
+    }
+    let room = room().await;
+    let (vault, point) = (room.vault.url().to_owned(), PointId::new("p"));
+    let replica = room.vault.replica(&ReplicaImage { vault, point, size_bytes: BLOCK as u64, segments: Vec::new() });
+    let disk = Disk::new(vec![7; BLOCK]);
+    let report = movable(apply_differences(&replica, &disk, &Silent)).await.unwrap();
+    assert_eq!((report.written_bytes, disk.bytes() == vec![0; BLOCK]), (BLOCK as u64, true));
+    assert_eq!(movable(materialise(&replica, &disk, &Silent)).await.unwrap().written_bytes, 0);
+}
