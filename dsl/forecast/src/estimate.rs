@@ -251,6 +251,26 @@ impl<'a> Model<'a> {
     }
 }
 
+/// One attempt of each step, in the order of the sheet: the middle of what is known of it, and no less than its link
+/// lets through. For whoever plays a run in virtual time.
+pub fn attempt_times(
+    sheet: &Runsheet,
+    estate: &Estate,
+    evidence: &Evidence,
+    conditions: &Conditions,
+) -> Vec<Duration> {
+    let time = |node: &Node| {
+        let median = Spread::of(node, sheet.operation, evidence.history.as_ref()).quantile(0.5);
+        median.max(Duration(floor(sheet, estate, conditions, node)))
+    };
+    sheet.nodes.iter().map(time).collect()
+}
+
+/// How long it takes to find a person who signs that a site is dead.
+pub fn signature_time() -> Duration {
+    Duration(signature())
+}
+
 /// What it takes to find a person who signs that a site is dead.
 fn signature() -> u64 {
     let line = muster_stdlib::timing("approve");

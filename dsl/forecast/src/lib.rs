@@ -29,7 +29,7 @@ pub use cheapest::Saving;
 pub use conditions::{Conditions, ConditionsError};
 pub use diff::{Change, SheetDiff, Shift, diff};
 pub use drift::{Drift, drift};
-pub use estimate::{Estimate, Fate, Span, Trials, WrittenTime, written_time};
+pub use estimate::{Estimate, Fate, Span, Trials, WrittenTime, attempt_times, signature_time, written_time};
 pub use evidence::{Drills, Evidence, History, LastDrill, Sample, what_of};
 pub use forecast::{Forecast, Question};
 pub use loss::{GroupLoss, Worst};

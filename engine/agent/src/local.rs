@@ -39,7 +39,13 @@ impl LocalSite {
         folder: PathBuf,
         plane: Arc<dyn DataPlane>,
     ) -> Self {
-        let ties = Ties::new(folder, plane.clone());
+        let ties = Ties::new(Some(folder), plane.clone());
+        Self { provider, site, plane, ties, busy: Mutex::default() }
+    }
+
+    /// Without a folder: for a provider that cannot run machines from exports, so that nothing outlives the process.
+    pub fn in_memory(provider: Arc<dyn Provider>, site: SiteName, plane: Arc<dyn DataPlane>) -> Self {
+        let ties = Ties::new(None, plane.clone());
         Self { provider, site, plane, ties, busy: Mutex::default() }
     }
 

@@ -29,13 +29,14 @@ pub(crate) struct Tie {
 
 #[derive(Debug)]
 pub(crate) struct Ties {
-    folder: PathBuf,
+    /// `None`: this site lands machines in full only, and nothing is ever tied.
+    folder: Option<PathBuf>,
     plane: Arc<dyn DataPlane>,
     server: OnceCell<Server>,
 }
 
 impl Ties {
-    pub(crate) fn new(folder: PathBuf, plane: Arc<dyn DataPlane>) -> Self {
+    pub(crate) fn new(folder: Option<PathBuf>, plane: Arc<dyn DataPlane>) -> Self {
         Self { folder, plane, server: OnceCell::new() }
     }
 
@@ -43,7 +44,8 @@ impl Ties {
     pub(crate) async fn server(&self) -> Result<&Server> {
         self.server
             .get_or_try_init(|| async {
-                let path = std::path::absolute(self.folder.join(SOCKET_FILE))?;
+                let folder = self.folder.as_ref().ok_or_else(no_folder)?;
+                let path = std::path::absolute(folder.join(SOCKET_FILE))?;
                 Server::bind_unix(&path).await
             })
             .await
@@ -78,7 +80,8 @@ impl Ties {
 
     /// Serves the disks of a tied instance that are not being served; does nothing for an instance without a tie.
     pub(crate) async fn serve(&self, instance: &InstanceName) -> Result<()> {
-        let Some(tie) = self.read(self.path(instance)?).await? else { return Ok(()) };
+        let Some(path) = self.path(instance)? else { return Ok(()) };
+        let Some(tie) = self.read(path).await? else { return Ok(()) };
         let server = self.server().await?;
         let served = server.exports();
         for (disk, image) in &tie.images {
@@ -99,7 +102,8 @@ impl Ties {
                 server.withdraw(&export);
             }
         }
-        match tokio::fs::remove_file(self.path(instance)?).await {
+        let Some(path) = self.path(instance)? else { return Ok(()) };
+        match tokio::fs::remove_file(path).await {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(Failure::from(error).during(format!("forget the images of `{instance}`")))
             }
@@ -109,7 +113,8 @@ impl Ties {
 
     /// All ties there are; a file that does not read is a failure beside them.
     pub(crate) async fn all(&self) -> Result<(Vec<Tie>, Vec<Failure>)> {
-        let mut entries = match tokio::fs::read_dir(self.folder.join(TIES_FOLDER)).await {
+        let Some(folder) = &self.folder else { return Ok(Default::default()) };
+        let mut entries = match tokio::fs::read_dir(folder.join(TIES_FOLDER)).await {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Default::default()),
             entries => entries?,
         };
@@ -130,12 +135,13 @@ impl Ties {
         self.plane.replica(image).await.map_err(|failure| failure.during(format!("open the replica of disk `{disk}`")))
     }
 
-    fn path(&self, instance: &InstanceName) -> Result<PathBuf> {
+    fn path(&self, instance: &InstanceName) -> Result<Option<PathBuf>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
         let stem = file_stem(instance.as_str());
         if stem.len() > FILE_STEM_BYTES_MAX {
             return Err(Failure::permanent(format!("the name of the instance `{instance}` is too long for a file")));
         }
-        Ok(self.folder.join(TIES_FOLDER).join(stem + TIE_ENDING))
+        Ok(Some(folder.join(TIES_FOLDER).join(stem + TIE_ENDING)))
     }
 
     async fn read(&self, path: PathBuf) -> Result<Option<Tie>> {
@@ -163,7 +169,7 @@ impl Ties {
     }
 
     async fn write(&self, tie: Tie) -> Result<()> {
-        let path = self.path(&tie.instance)?;
+        let path = self.path(&tie.instance)?.ok_or_else(no_folder)?;
         let what = format!("remember the images of `{}` in `{}`", tie.instance, path.display());
         let text = serde_json::to_vec(&tie).map_err(|error| Failure::permanent(error.to_string()).during(&what))?;
         blocking(move || Ok(replace_file(&path, &text)?)).await.map_err(|failure| failure.during(what))
@@ -187,6 +193,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(Failure::transient("the site agent is shutting down")))
+}
+
+fn no_folder() -> Failure {
+    Failure::permanent("this site serves no disks from the vault; it lands machines in full")
 }
 
 fn export_name(instance: &InstanceName, disk: &DiskName) -> String {

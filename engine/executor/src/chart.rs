@@ -96,7 +96,11 @@ fn satisfies(node: &Node, state: &NodeState) -> bool {
 
 /// How many steps may hold a lock at once.
 pub fn lock_capacity(lock: &str) -> usize {
-    if lock.starts_with("boots@") { BOOTS_AT_ONCE } else { 1 }
+    match lock.strip_prefix("boots@") {
+        // `boots@dr:2`: the sheet itself says how many.
+        Some(site) => site.rsplit_once(':').and_then(|(_, count)| count.parse().ok()).unwrap_or(BOOTS_AT_ONCE),
+        None => 1,
+    }
 }
 
 /// How the executor carries a step out.

@@ -102,6 +102,7 @@ impl HookHost {
             })
             .map_err(|error| Failure::transient(format!("no thread for hook `{}`: {error}", order.sheet.name)))?;
         let stopped = session.answer_all(&mut asked, &script_cancel).await;
+        let _still = self.clock.hold();
         let ended = ended.await.map_err(|_| {
             Failure::permanent(format!("hook `{}` broke the interpreter; this is a bug of muster", order.sheet.name))
         })?;
@@ -183,9 +184,12 @@ impl Session<'_> {
             if stopped.is_some() {
                 script.cancel();
             }
+            // The script computes on its own thread: no virtual time passes for that.
+            let still = self.host.clock.hold();
             tokio::select! {
                 biased;
                 ask = asked.recv() => {
+                    drop(still);
                     let Some(Ask { call, answer }) = ask else { return stopped };
                     let reply = match &stopped {
                         Some(failure) => Err(Failure::clone(failure)),

@@ -44,4 +44,4 @@ pub use http::{HttpReply, HttpRequest};
 pub use mail::{MailOrder, MailTls};
 pub use secret::{Hidden, SecretRef, read_keyring};
 pub use value::HookMachine;
-pub use world::World;
+pub use world::{Outside, World};

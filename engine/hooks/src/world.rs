@@ -11,23 +11,48 @@ use std::time::Duration;
 /// The outward calls of hooks. The host has already checked the contract when it calls one of these.
 #[async_trait]
 pub trait World: Send + Sync + std::fmt::Debug {
+    /// What stands in for the world beyond the sites, in a rehearsal; `None` is the world itself.
+    fn outside(&self) -> Option<&dyn Outside> {
+        None
+    }
     /// One exchange with the declared origin.
     async fn http(&self, request: &HttpRequest) -> Result<HttpReply> {
-        http::exchange(request).await
+        match self.outside() {
+            Some(outside) => outside.http(request).await,
+            None => http::exchange(request).await,
+        }
     }
     /// One message to the declared name server, and its reply.
     async fn dns(&self, server: &str, message: &[u8], within: Duration) -> Result<Vec<u8>> {
-        crate::dns::exchange(server, message, within).await
+        match self.outside() {
+            Some(outside) => outside.dns(server, message).await,
+            None => crate::dns::exchange(server, message, within).await,
+        }
     }
     /// One mail to the declared server.
     async fn mail(&self, order: &MailOrder) -> Result<()> {
-        mail::send(order).await
+        match self.outside() {
+            Some(outside) => outside.mail(order).await,
+            None => mail::send(order).await,
+        }
     }
     /// Opens a key of the keyring.
     async fn secret(&self, key: &str) -> Result<Hidden> {
-        read_keyring(key)
+        match self.outside() {
+            Some(outside) => outside.secret(key).await,
+            None => read_keyring(key),
+        }
     }
     async fn exec(&self, machine: &HookMachine, command: &GuestCommand) -> Result<GuestOutput>;
     /// Asked from inside the network the machines have landed in.
     async fn probe(&self, probe: &Probe) -> Result<ProbeAnswer>;
+}
+
+/// The world beyond the sites: everything a hook may reach that is no machine of the plans.
+#[async_trait]
+pub trait Outside: Send + Sync + std::fmt::Debug {
+    async fn http(&self, request: &HttpRequest) -> Result<HttpReply>;
+    async fn dns(&self, server: &str, message: &[u8]) -> Result<Vec<u8>>;
+    async fn mail(&self, order: &MailOrder) -> Result<()>;
+    async fn secret(&self, key: &str) -> Result<Hidden>;
 }

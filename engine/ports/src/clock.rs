@@ -32,6 +32,27 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     async fn sleep(&self, duration: Duration) {
         self.sleep_until(self.now().plus(duration)).await;
     }
+    /// Keeps a simulated clock from jumping ahead, for as long as the answer lives: work goes on that its runtime does
+    /// not see, on a thread of its own. `None` where time is real and jumps nowhere.
+    fn hold(&self) -> Option<Hold> {
+        None
+    }
+}
+
+/// Time stands still while it lives.
+pub struct Hold(#[allow(dead_code)] Box<dyn std::any::Any + Send + Sync>);
+
+impl Hold {
+    /// Until `release` is dropped.
+    pub fn until_dropped(release: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(release))
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hold")
+    }
 }
 
 /// The wall clock. The only place of the project that may read it.

@@ -25,7 +25,7 @@ pub mod site;
 pub mod store;
 
 pub use block::{BlockSource, BlockTarget, Extent, ExtentKind};
-pub use clock::{Clock, SystemClock, Timestamp};
+pub use clock::{Clock, Hold, SystemClock, Timestamp};
 pub use error::{Failure, FailureClass, Result};
 pub use ids::*;
 pub use machine::*;

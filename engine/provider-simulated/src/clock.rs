@@ -1,7 +1,8 @@
 //! Time that belongs to a runtime.
 
 use async_trait::async_trait;
-use muster_ports::{Clock, Timestamp};
+use muster_ports::{Clock, Hold, Timestamp};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// A clock over the runtime's own time. In a runtime whose time is paused (`start_paused`), hours pass in moments: time
@@ -26,5 +27,11 @@ impl Clock for VirtualClock {
     }
     async fn sleep_until(&self, due: Timestamp) {
         tokio::time::sleep(due.since(self.now())).await;
+    }
+    fn hold(&self) -> Option<Hold> {
+        // A runtime whose time is paused does not jump ahead while blocking work is under way.
+        let (release, released) = oneshot::channel::<()>();
+        tokio::task::spawn_blocking(move || drop(released.blocking_recv()));
+        Some(Hold::until_dropped(release))
     }
 }

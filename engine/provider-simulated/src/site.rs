@@ -156,6 +156,10 @@ pub(crate) struct Shared {
     pub(crate) down: AtomicBool,
     /// Guests run by themselves; otherwise only when a test says so.
     pub(crate) guests_run: AtomicBool,
+    /// Whoever is asked says yes.
+    pub(crate) obliging: AtomicBool,
+    /// What obliging guests print, by a part of the command.
+    pub(crate) replies: Mutex<Vec<(String, GuestOutput)>>,
     pub(crate) witness: Mutex<Option<PowerWitness>>,
     state: Mutex<State>,
 }
@@ -185,6 +189,8 @@ impl Shared {
             effects: Mutex::default(),
             down: AtomicBool::new(false),
             guests_run: AtomicBool::new(true),
+            obliging: AtomicBool::new(false),
+            replies: Mutex::default(),
             witness: Mutex::default(),
             state: Mutex::new(state),
         })

@@ -4,7 +4,7 @@ use crate::Steps;
 use crate::context::{at, home_ip, instance_of, landed_ip, side_of, text};
 use async_trait::async_trait;
 use muster_executor::StepContext;
-use muster_hooks::{Cancel, HookEnd, HookMachine, HookOrder, RunFacts, World};
+use muster_hooks::{Cancel, HookEnd, HookMachine, HookOrder, Outside, RunFacts, World};
 use muster_journal::{CallJournal, CallRecord, StepOutput};
 use muster_ports::*;
 use muster_runsheet::{HookSheet, Kind, SheetPhase, Value};
@@ -17,10 +17,14 @@ struct SiteWorld {
     name: SiteName,
     site: Arc<dyn Site>,
     scope: NetworkScope,
+    outside: Option<Arc<dyn Outside>>,
 }
 
 #[async_trait]
 impl World for SiteWorld {
+    fn outside(&self) -> Option<&dyn Outside> {
+        self.outside.as_deref()
+    }
     async fn exec(&self, machine: &HookMachine, command: &GuestCommand) -> Result<GuestOutput> {
         at(&self.name, self.site.guest_exec(&machine.instance, command).await)
     }
@@ -111,7 +115,8 @@ impl Steps {
         }
         let scope =
             cx.sheet.machines.keys().next().map_or(NetworkScope::Live, |machine| instance_of(cx, machine, side).1);
-        let world = SiteWorld { name: side.clone(), site: self.site(side)?.clone(), scope };
+        let outside = self.outside.clone();
+        let world = SiteWorld { name: side.clone(), site: self.site(side)?.clone(), scope, outside };
         let order = HookOrder {
             sheet,
             arguments,

@@ -34,10 +34,10 @@ pub use locks::{LANDED_KEY, LandedRecord, LockRecord, landed_key, lock_key, plan
 
 use async_trait::async_trait;
 use muster_executor::{Acted, Observation, StepContext, StepRunner};
-use muster_hooks::HookHost;
+use muster_hooks::{HookHost, Outside};
 use muster_ports::*;
 use muster_replication::Recovery;
-use muster_runsheet::Action;
+use muster_runsheet::{Action, FenceProof};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,6 +49,7 @@ pub struct Steps {
     store: Arc<dyn StateStore>,
     hooks: HookHost,
     clock: Arc<dyn Clock>,
+    outside: Option<Arc<dyn Outside>>,
 }
 
 impl Steps {
@@ -59,7 +60,13 @@ impl Steps {
         hooks: HookHost,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { sites, recovery, store, hooks, clock }
+        Self { sites, recovery, store, hooks, clock, outside: None }
+    }
+
+    /// Hooks reach this in place of the world beyond the sites: for rehearsals.
+    pub fn reaching(mut self, outside: Arc<dyn Outside>) -> Self {
+        self.outside = Some(outside);
+        self
     }
 }
 
@@ -78,7 +85,7 @@ impl StepRunner for Steps {
             Action::DiscardBubble { site, drill } => {
                 self.observe_bubble(site, &BubbleId::from(drill.as_str()), false).await
             }
-            Action::Fence { site, machines, .. } => self.observe_fence(site, machines).await,
+            Action::Fence { site, machines, proof } => self.observe_fence(site, machines, *proof).await,
             Action::Unfence { site, machines } => self.observe_unfence(site, machines).await,
             Action::Lock { machines, drill } => self.observe_lock(cx, machines, *drill).await,
             Action::Unlock { state, .. } => self.observe_unlock(cx, *state).await,
@@ -153,6 +160,8 @@ impl StepRunner for Steps {
                 self.undo_landed(cx, machine, site, false, !*differences).await
             }
             Action::Bubble { site, .. } => self.act_discard_bubble(site, &context::bubble_of(cx)).await.map(|_| ()),
+            // Production still runs elsewhere: what was found off stays barred.
+            Action::Fence { proof: FenceProof::FoundOff, .. } => Ok(()),
             Action::Fence { site, machines, .. } => self.act_unfence(site, machines).await.map(|_| ()),
             Action::Unfence { site, machines } => self.undo_unfence(site, machines).await,
             Action::Lock { machines, drill } => self.undo_lock(cx, machines, *drill).await,

@@ -1,0 +1,33 @@
+//! Rehearsals: a plan carried out on an estate that exists only in memory, in virtual time.
+//!
+//! ```text
+//!   Checked --compile--> Runsheet -----------.
+//!      |                                     v
+//!      '-- Estate --> simulated sites <-- Steps <-- Paced <-- Executor <--> MemoryStore (dies when told to)
+//!                          ^                 |        '-- takes as long as the forecast says
+//!                          '-- Replicator    '-- hooks --> Pretended (no network)
+//! ```
+//!
+//! Real here: the compiler, the executor with its journal, every step, the hooks, replication with its points and its
+//! policies. Simulated: machines, disks (a mebibyte each), guests, the world beyond the sites, and the clock. What nobody
+//! can know here is pretended, and [`Outcome::assumed`] says so line by line.
+//!
+//! Architecture invariant: no I/O, no ambient time, no ambient chance. The same [`Checked`](muster_compiler::Checked), the
+//! same conditions and the same seed give the same bytes.
+
+mod carrier;
+mod conditions;
+mod engine;
+mod outcome;
+mod outside;
+mod pace;
+mod people;
+mod simulate;
+mod store;
+mod timeline;
+mod world;
+
+pub use conditions::{Conditions, GuestReply, HttpAnswer, Reply};
+pub use outcome::{Outcome, Status, StepOutcome};
+pub use simulate::{RehearsalError, simulate, simulate_sheet};
+pub use timeline::{Entry, table};

@@ -1,0 +1,165 @@
+//! Rehearsals of the shop of `plans/shop`: every operation, under circumstances, the same bytes each time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use muster_compiler::{Checked, World};
+use muster_provider_simulated::EstateSpec;
+use muster_rehearsal::{Conditions, Outcome, Reply, Status, simulate, table};
+use muster_runsheet::inventory::{Capabilities, MachineFacts, Power};
+use muster_runsheet::{Direction, Duration, Inventory, Kind, Operation, SiteInventory};
+
+struct Folder(&'static str);
+
+impl World for Folder {
+    fn read(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(format!("{}/{path}", self.0)).ok()
+    }
+}
+
+/// The machines of the shop as its site agent describes them.
+fn inventory() -> String {
+    let facts = |machine: &muster_provider_simulated::MachineSpec| MachineFacts {
+        name: machine.name.clone(),
+        cpus: machine.cpus,
+        memory_bytes: machine.memory_bytes,
+        disks: machine.disks.clone(),
+        nics: machine.nics.clone(),
+        guest_agent: true,
+        churn_bytes_per_second: 0,
+        churn: None,
+        containers: Default::default(),
+        tags: Vec::new(),
+        power: Power::On,
+    };
+    let site = |machines: Vec<MachineFacts>| SiteInventory {
+        pulled_at: 0,
+        provider: "qemu".to_owned(),
+        capabilities: Capabilities {
+            planned_shutdown: true,
+            power_fencing: true,
+            host_tracking: true,
+            app_consistency: true,
+            instant_recovery: true,
+            bubbles: true,
+            test_networks: false,
+        },
+        machines,
+        aliases: Default::default(),
+    };
+    let machines = EstateSpec::default().machines().iter().map(facts).collect();
+    let mut inventory = Inventory::default();
+    inventory.sites.insert("hq".into(), site(machines));
+    inventory.sites.insert("dr".into(), site(Vec::new()));
+    serde_json::to_string(&inventory).unwrap()
+}
+
+fn shop() -> Checked {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plans/shop");
+    struct Shop(Folder);
+    impl World for Shop {
+        fn read(&self, path: &str) -> Option<String> {
+            match path {
+                "inventory.json" => Some(inventory()),
+                path => self.0.read(path),
+            }
+        }
+    }
+    let checked = muster_compiler::check(&Shop(Folder(folder)), &["shop.plan".to_owned()]);
+    assert!(!checked.has_errors(), "{:#?}", checked.diagnostics);
+    checked
+}
+
+fn out(kind: Kind) -> Operation {
+    Operation { kind, direction: Direction::Out }
+}
+
+fn run(checked: &Checked, operation: Operation, conditions: &Conditions) -> Outcome {
+    simulate(checked, "shop", operation, conditions).unwrap_or_else(|error| panic!("{operation}: {error:?}"))
+}
+
+#[test]
+fn a_planned_failover_moves_everything_and_loses_nothing() {
+    let outcome = run(&shop(), out(Kind::Planned), &Conditions::default());
+    println!("{}\n{:#?}\n{:?}", table(&outcome.timeline), outcome.assumed, outcome.effects);
+    assert_eq!(outcome.status, Status::Done, "{}", table(&outcome.timeline));
+    assert_eq!(outcome.running["dr"].len(), 3);
+    assert!(outcome.running["hq"].is_empty());
+    assert_eq!(outcome.loss["orders"], Duration::ZERO);
+    assert!(outcome.elapsed > Duration::from_mins(3), "{}", outcome.elapsed);
+}
+
+#[test]
+fn every_operation_in_both_directions_ends_well() {
+    let checked = shop();
+    for direction in [Direction::Out, Direction::Back] {
+        for kind in
+            [Kind::Test, Kind::Planned, Kind::Unplanned, Kind::Cleanup, Kind::Cancel, Kind::Commit, Kind::Reprotect]
+        {
+            let outcome = run(&checked, Operation { kind, direction }, &Conditions::default());
+            assert_eq!(outcome.status, Status::Done, "{kind:?} {direction:?}\n{}", table(&outcome.timeline));
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let checked = shop();
+    let print = |seed| {
+        let mut conditions = Conditions { seed, ..Conditions::default() };
+        conditions.world.dead.insert("hq".into());
+        let outcome = run(&checked, out(Kind::Unplanned), &conditions);
+        format!("{}{}", table(&outcome.timeline), serde_json::to_string(&outcome).unwrap())
+    };
+    let first = print(7);
+    for _ in 0..3 {
+        assert_eq!(first, print(7));
+    }
+    assert_ne!(first, print(8));
+}
+
+#[test]
+fn a_dead_site_costs_what_was_written_since_the_newest_point() {
+    let checked = shop();
+    for seed in 0..5 {
+        let mut conditions = Conditions { seed, ..Conditions::default() };
+        conditions.world.dead.insert("hq".into());
+        let outcome = run(&checked, out(Kind::Unplanned), &conditions);
+        assert!(outcome.status.is(Status::Done), "{}", table(&outcome.timeline));
+        let loss = outcome.loss["orders"];
+        assert!(loss > Duration::ZERO && loss < Duration::from_mins(2), "{loss}");
+        assert!(outcome.assumed.iter().any(|line| line.contains("fence")), "{:?}", outcome.assumed);
+        assert!(outcome.running["hq"].is_empty());
+    }
+}
+
+#[test]
+fn a_step_fails_as_often_as_it_is_told_to() {
+    let mut conditions = Conditions::default();
+    conditions.world.fail.insert("database.start/db".into(), 1);
+    let outcome = run(&shop(), out(Kind::Planned), &conditions);
+    // Nothing in the plan says to try it again: a person has to decide.
+    assert_eq!(outcome.status, Status::Paused, "{}", table(&outcome.timeline));
+    assert_eq!(outcome.attempts(&"database.start/db".into()), 1);
+    assert!(outcome.waiting[0].contains("made to fail"), "{:?}", outcome.waiting);
+}
+
+#[test]
+fn a_refused_approval_stops_at_the_door() {
+    let no = Reply { yes: false, after: Some(Duration::from_mins(4)) };
+    let conditions = Conditions { answers: [("doors.approve".into(), no)].into(), ..Conditions::default() };
+    let outcome = run(&shop(), out(Kind::Planned), &conditions);
+    assert_eq!(outcome.status, Status::Paused, "{}", table(&outcome.timeline));
+    assert!(outcome.running["hq"].is_empty());
+    assert!(outcome.timeline.iter().any(|entry| entry.text == "rehearsal answers no"));
+}
+
+#[test]
+fn an_engine_that_dies_at_every_record_does_the_same() {
+    let checked = shop();
+    let calm = run(&checked, out(Kind::Planned), &Conditions::default());
+    let conditions = Conditions { crashes: true, ..Conditions::default() };
+    let outcome = run(&checked, out(Kind::Planned), &conditions);
+    assert_eq!(outcome.status, Status::Done, "{}", table(&outcome.timeline));
+    assert!(outcome.crashes >= 100, "{}", outcome.crashes);
+    assert_eq!(outcome.effects, calm.effects);
+}
