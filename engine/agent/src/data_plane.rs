@@ -88,12 +88,7 @@ impl DataPlane for VaultPlane {
         target: Arc<dyn BlockTarget>,
         progress: &dyn Progress,
     ) -> Result<LandReport> {
-        let replica = self.open(image).await?;
-        on_own_thread(progress, move |runtime, newest| {
-            let landing = pipeline::apply_differences(&replica, &*target, newest);
-            runtime.block_on(unless_given_up(landing, newest))
-        })
-        .await
+        self.land(image, target, Before::Anything, progress).await
     }
 
     async fn materialise(
@@ -102,43 +97,58 @@ impl DataPlane for VaultPlane {
         target: Arc<dyn BlockTarget>,
         progress: &dyn Progress,
     ) -> Result<LandReport> {
-        let replica = self.open(image).await?;
-        on_own_thread(progress, move |runtime, newest| {
-            let landing = pipeline::materialise(&replica, &*target, newest);
-            runtime.block_on(unless_given_up(landing, newest))
-        })
-        .await
+        self.land(image, target, Before::Zeroes, progress).await
     }
 }
 
-/// Lands on a thread of its own, and tells its progress here: comparing and hashing a disk must not hold up the calls of
-/// the other machines, and the pipeline's landing futures are tied to the thread that runs them.
-async fn on_own_thread(
-    progress: &dyn Progress,
-    work: impl FnOnce(&Handle, &Newest) -> Result<LandReport> + Send + 'static,
-) -> Result<LandReport> {
-    let (sender, mut news) = watch::channel(None);
-    let runtime = Handle::current();
-    let mut working = tokio::task::spawn_blocking(move || work(&runtime, &Newest(sender)));
-    loop {
-        tokio::select! {
-            biased;
-            Ok(()) = news.changed() => {
-                if let Some((done, total)) = *news.borrow_and_update() {
-                    progress.report(done, total);
+/// What a disk holds before it is landed on.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Anything,
+    Zeroes,
+}
+
+impl VaultPlane {
+    /// Lands on a thread of its own, and tells its progress here: comparing and hashing a disk must not hold up the calls
+    /// of the other machines.
+    async fn land(
+        &self,
+        image: &ReplicaImage,
+        target: Arc<dyn BlockTarget>,
+        before: Before,
+        progress: &dyn Progress,
+    ) -> Result<LandReport> {
+        let replica = self.open(image).await?;
+        let (sender, mut news) = watch::channel(None);
+        let landing = async move {
+            let newest = Newest(sender);
+            let work = async {
+                match before {
+                    Before::Anything => pipeline::apply_differences(&replica, &*target, &newest).await,
+                    Before::Zeroes => pipeline::materialise(&replica, &*target, &newest).await,
+                }
+            };
+            tokio::select! {
+                landed = work => landed,
+                // Nobody waits for it any more: then nobody keeps others off the disk either.
+                () = newest.0.closed() => Err(Failure::transient("the landing was given up")),
+            }
+        };
+        let runtime = Handle::current();
+        let mut working = tokio::task::spawn_blocking(move || runtime.block_on(landing));
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = news.changed() => {
+                    if let Some((done, total)) = *news.borrow_and_update() {
+                        progress.report(done, total);
+                    }
+                }
+                done = &mut working => {
+                    let bug = |_| Err(Failure::diverged("landing a disk failed inside; this is a bug"));
+                    return done.unwrap_or_else(bug);
                 }
             }
-            done = &mut working => {
-                return done.unwrap_or_else(|_| Err(Failure::diverged("landing a disk failed inside; this is a bug")));
-            }
         }
-    }
-}
-
-/// Ends the work when nobody waits for it any more: then nobody keeps others off the disk either.
-async fn unless_given_up(landing: impl Future<Output = Result<LandReport>>, newest: &Newest) -> Result<LandReport> {
-    tokio::select! {
-        landed = landing => landed,
-        () = newest.0.closed() => Err(Failure::transient("the landing was given up")),
     }
 }
