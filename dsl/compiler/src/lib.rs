@@ -36,7 +36,6 @@ mod sites;
 mod steps;
 mod suggest;
 mod value;
-mod week;
 mod windows;
 
 pub use lower::{cleanup_sheet, cleanup_sheet_from};

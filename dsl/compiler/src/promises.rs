@@ -6,10 +6,10 @@ use crate::checks::Policies;
 use crate::context::Context;
 use crate::groups::GroupModel;
 use crate::policies::{PolicyModel, RateFact};
-use crate::week::{Behind, Churn, Piece, behind, pieces};
 use crate::windows::{InWindow, by_one_clock, check_overlaps};
 use muster_diagnostics::Diagnostic;
 use muster_runsheet::units::{DURATION_UNITS, RATE_UNITS};
+use muster_runsheet::week::{Behind, Churn, Piece, Worst, pieces};
 use muster_runsheet::window::clock;
 use muster_runsheet::{Duration, MachineFacts, Rate, Size};
 use std::ops::Range;
@@ -81,10 +81,10 @@ fn check_group(cx: &Context<'_>, policy: &PolicyModel, group: &GroupModel) {
     let weeks: Vec<Vec<Piece>> = Weeks::of(policy).settled(None);
     let worst = weeks
         .iter()
-        .map(|week| Worst::of(policy, churn, week))
-        .max_by_key(|worst| (worst.is_endless(), worst.loss(policy)))
+        .map(|week| Worst::of(&policy.sheet, churn, week))
+        .max_by_key(|worst| (worst.is_endless(), worst.loss(&policy.sheet)))
         .unwrap_or_default();
-    if worst.is_endless() || worst.loss(policy) > policy.sheet.rpo {
+    if worst.is_endless() || worst.loss(&policy.sheet) > policy.sheet.rpo {
         cx.push(refuted(policy, group, &machines, churn, &worst));
         return;
     }
@@ -132,46 +132,6 @@ impl<'a> Weeks<'a> {
     }
 }
 
-/// The worst that a week does to a group.
-#[derive(Clone, Debug, Default)]
-struct Worst {
-    behind: Option<Behind>,
-    /// The piece of the week it is in, or the slowest one that keeps up.
-    window: Option<usize>,
-    rate: Option<Rate>,
-    /// How long the data of one cycle is on its way where nothing waits.
-    transfer: Duration,
-}
-
-impl Worst {
-    fn of(policy: &PolicyModel, churn: Churn, week: &[Piece]) -> Self {
-        let slowest = week
-            .iter()
-            .filter(|piece| piece.rate.is_some_and(|rate| rate.0 > 0 && !churn.outruns(rate)))
-            .min_by_key(|piece| piece.rate);
-        let transfer = slowest.and_then(|piece| churn.transfer(policy.sheet.cycle, piece.rate?)).unwrap_or_default();
-        let behind = behind(churn, week);
-        let piece = behind.as_ref().and_then(|behind| week.get(behind.piece)).or(slowest);
-        Self {
-            behind,
-            window: piece.and_then(|piece| piece.window),
-            rate: piece.and_then(|piece| piece.rate),
-            transfer,
-        }
-    }
-    fn is_endless(&self) -> bool {
-        self.behind.as_ref().is_some_and(|behind| behind.more_each_week.is_some())
-    }
-    fn lag(&self) -> Duration {
-        self.behind.as_ref().map_or(Duration::ZERO, |behind| behind.time)
-    }
-    /// A cycle, what it takes to send it, and what waits before it.
-    fn loss(&self, policy: &PolicyModel) -> Duration {
-        let cycle = if policy.sheet.continuous { Duration::ZERO } else { policy.sheet.cycle };
-        Duration(cycle.0.saturating_add(self.transfer.0).saturating_add(self.lag().0))
-    }
-}
-
 fn refuted(
     policy: &PolicyModel,
     group: &GroupModel,
@@ -209,7 +169,7 @@ fn refuted(
                 clock(behind.at)
             )
         }
-        None => format!("a cycle and its transfer take {}", rough(worst.loss(policy))),
+        None => format!("a cycle and its transfer take {}", rough(worst.loss(&policy.sheet))),
     });
     diagnostic.help(advice(policy, churn, worst, name))
 }
@@ -241,8 +201,8 @@ fn advice(policy: &PolicyModel, churn: Churn, worst: &Worst, window: Option<&str
     let weeks = Weeks::of(policy);
     let keeps = |rate: Rate| {
         weeks.settled(Some((worst.window, rate))).iter().all(|week| {
-            let worst = Worst::of(policy, churn, week);
-            !worst.is_endless() && worst.loss(policy) <= policy.sheet.rpo
+            let worst = Worst::of(&policy.sheet, churn, week);
+            !worst.is_endless() && worst.loss(&policy.sheet) <= policy.sheet.rpo
         })
     };
     let rate = least(worst.rate.unwrap_or(Rate(0)), keeps).map(nice_rate);
@@ -250,7 +210,7 @@ fn advice(policy: &PolicyModel, churn: Churn, worst: &Worst, window: Option<&str
         Some(window) => format!("give `{window}` {rate} or more"),
         None => format!("allow {rate} or more"),
     });
-    let promise = (!worst.is_endless()).then(|| format!("promise {}", nice_duration(worst.loss(policy))));
+    let promise = (!worst.is_endless()).then(|| format!("promise {}", nice_duration(worst.loss(&policy.sheet))));
     let ways: Vec<String> = rate.into_iter().chain(promise).collect();
     match ways.as_slice() {
         [] => "allow more bandwidth: no single rate is the only one too small".to_owned(),

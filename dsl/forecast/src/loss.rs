@@ -3,7 +3,8 @@
 use crate::conditions::Conditions;
 use crate::estimate::slowest;
 use crate::evidence::Evidence;
-use muster_runsheet::{Duration, Estate, GroupName, Kind, PointChoice, PolicySheet, Rate, Runsheet};
+use muster_runsheet::week::{Churn, Piece, pieces};
+use muster_runsheet::{Action, Duration, Estate, GroupName, Kind, Node, PointChoice, PolicySheet, Rate, Runsheet};
 use serde::Serialize;
 
 /// From the last byte in the vault until the point that names it is committed.
@@ -26,7 +27,7 @@ pub struct GroupLoss {
 pub enum Worst {
     /// Nothing: the last cycle runs with the machines off, or production is not touched.
     None,
-    /// An interval, its transfer at the slowest rate, and making the point.
+    /// An interval, its transfer at the slowest rate, what waits before it in the worst week, and making the point.
     Bounded { loss: Duration },
     /// More is written than passes: it grows for as long as that lasts.
     Grows,
@@ -48,7 +49,7 @@ pub(crate) fn losses(
             group: name.clone(),
             now: if loses(sheet) { now } else { Some(Duration::ZERO) },
             worst: if loses(sheet) { worst(sheet, name, policy, churn, link) } else { Worst::None },
-            churn_unknown: churn == 0,
+            churn_unknown: churn.is_none(),
         })
     };
     sheet.groups.iter().filter_map(of).collect()
@@ -59,29 +60,39 @@ fn loses(sheet: &Runsheet) -> bool {
     sheet.operation.kind == Kind::Unplanned
 }
 
-/// Bits a second that a group writes: in its busy intervals where that is known, else on the mean.
-fn churn(sheet: &Runsheet, group: &GroupName) -> u64 {
+/// What the machines of a group write together, as far as that is known.
+fn churn(sheet: &Runsheet, group: &GroupName) -> Churn {
     let machines = sheet.groups.get(group).map(|group| group.machines.as_slice()).unwrap_or_default();
-    let of = |facts: &muster_runsheet::MachineFacts| match &facts.churn {
-        Some(churn) if churn.interval.0 > 0 => churn.p95.0.saturating_mul(8_000) / churn.interval.0,
-        _ => facts.churn_bytes_per_second.saturating_mul(8),
-    };
-    machines.iter().filter_map(|name| sheet.machines.get(name)).map(|machine| of(&machine.facts)).sum()
+    let known = machines.iter().filter_map(|name| sheet.machines.get(name));
+    known.fold(Churn::NONE, |sum, machine| sum.and(Churn::of(&machine.facts)))
 }
 
-fn worst(sheet: &Runsheet, group: &GroupName, policy: &PolicySheet, churn: u64, link: Option<Rate>) -> Worst {
+fn worst(sheet: &Runsheet, group: &GroupName, policy: &PolicySheet, churn: Churn, link: Option<Rate>) -> Worst {
+    let worst = muster_runsheet::week::Worst::of(policy, churn, &week(policy, link));
+    if worst.is_endless() {
+        return Worst::Grows;
+    }
     // Application-consistent points come less often.
-    let chooses_app = |node: &muster_runsheet::Node| matches!(&node.action, muster_runsheet::Action::PickPoint { group: of, choice: PointChoice::LatestApp } if of == group);
-    let interval = match policy.app_every {
-        Some(every) if sheet.nodes.iter().any(chooses_app) => every.max(policy.cycle),
-        _ => policy.cycle,
+    let chooses_app = |node: &Node| matches!(&node.action, Action::PickPoint { group: of, choice: PointChoice::LatestApp } if of == group);
+    let rarer = match policy.app_every {
+        Some(every) if sheet.nodes.iter().any(chooses_app) => every.0.saturating_sub(policy.cycle.0),
+        _ => 0,
     };
-    let rate = slowest(policy).into_iter().chain(link).min();
-    let transfer = match rate {
-        Some(rate) if churn >= rate.0 => return Worst::Grows,
-        Some(rate) => u128::from(churn) * u128::from(policy.cycle.0) / u128::from(rate.0.max(1)),
-        None => 0,
+    Worst::Bounded { loss: Duration(worst.loss(policy).0.saturating_add(rarer).saturating_add(APPLY.0)) }
+}
+
+/// The rates of a week, none above what the link lets through.
+fn week(policy: &PolicySheet, link: Option<Rate>) -> Vec<Piece> {
+    let windows = &policy.bandwidth_windows;
+    let one_zone = windows.windows(2).all(|pair| pair[0].0.zone == pair[1].0.zone);
+    let spans: Option<Vec<_>> = windows.iter().map(|(window, rate)| Some((window.minutes()?, *rate))).collect();
+    let mut week = match spans.filter(|_| one_zone) {
+        Some(spans) => pieces(&spans, policy.bandwidth),
+        // Clocks of several zones: taken as if the slowest rate held all week, which is never too hopeful.
+        None => pieces(&[], slowest(policy)),
     };
-    let transfer = u64::try_from(transfer).unwrap_or(u64::MAX);
-    Worst::Bounded { loss: Duration(interval.0.saturating_add(transfer).saturating_add(APPLY.0)) }
+    for piece in &mut week {
+        piece.rate = piece.rate.into_iter().chain(link).min();
+    }
+    week
 }

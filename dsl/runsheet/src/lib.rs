@@ -12,6 +12,7 @@ pub mod sheet;
 pub mod units;
 pub mod value;
 pub mod view;
+pub mod week;
 pub mod window;
 
 pub use assumption::{Assumption, Broken};

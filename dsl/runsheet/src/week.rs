@@ -7,8 +7,10 @@
 //! All sums are of whole numbers: bits are scaled by the denominator of the rate of writing, so nothing is rounded before
 //! the answer is.
 
-use muster_runsheet::window::WEEK_MINUTES;
-use muster_runsheet::{ChurnFacts, Duration, MachineFacts, Rate, Size};
+use crate::estate::PolicySheet;
+use crate::inventory::{ChurnFacts, MachineFacts};
+use crate::units::{Duration, Rate, Size};
+use crate::window::WEEK_MINUTES;
 use std::ops::Range;
 
 const MINUTE_MILLIS: u128 = 60_000;
@@ -17,16 +19,17 @@ const DENOMINATOR_MAX: u128 = 1 << 40;
 
 /// Bits in each `millis`: a rate of writing, as a fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Churn {
+pub struct Churn {
     bits: u128,
     millis: u128,
 }
 
 impl Churn {
-    pub(crate) const NONE: Self = Self { bits: 0, millis: 1 };
+    /// Nothing is written, or nobody knows of any.
+    pub const NONE: Self = Self { bits: 0, millis: 1 };
 
     /// What the inventory knows of a machine: its busy hours, else its mean.
-    pub(crate) fn of(machine: &MachineFacts) -> Self {
+    pub fn of(machine: &MachineFacts) -> Self {
         match &machine.churn {
             Some(ChurnFacts { interval, p95, .. }) if interval.0 > 0 => {
                 Self { bits: u128::from(p95.0) * 8, millis: u128::from(interval.0) }
@@ -35,11 +38,13 @@ impl Churn {
         }
     }
 
-    pub(crate) fn is_none(self) -> bool {
+    /// Whether nothing is known to be written.
+    pub fn is_none(self) -> bool {
         self.bits == 0
     }
 
-    pub(crate) fn and(self, other: Self) -> Self {
+    /// Both together, exactly.
+    pub fn and(self, other: Self) -> Self {
         let millis = self.millis / gcd(self.millis, other.millis) * other.millis;
         if millis > DENOMINATOR_MAX {
             let bits = self.bits_per_second() + other.bits_per_second();
@@ -53,17 +58,17 @@ impl Churn {
         (self.bits * 1_000).div_ceil(self.millis)
     }
     /// What is written in this time, rounded up.
-    pub(crate) fn in_time(self, time: Duration) -> Size {
+    pub fn in_time(self, time: Duration) -> Size {
         Size(saturated(self.bits.saturating_mul(u128::from(time.0)).div_ceil(self.millis * 8)))
     }
     /// How long it takes to send through `rate` what is written in `time`; `None` when nothing passes.
-    pub(crate) fn transfer(self, time: Duration, rate: Rate) -> Option<Duration> {
+    pub fn transfer(self, time: Duration, rate: Rate) -> Option<Duration> {
         let bits = self.bits.checked_mul(u128::from(time.0))?.checked_mul(1_000)?;
         let through = u128::from(rate.0).checked_mul(self.millis)?;
         (through > 0).then(|| Duration(saturated(bits.div_ceil(through))))
     }
     /// Whether more is written than `rate` carries.
-    pub(crate) fn outruns(self, rate: Rate) -> bool {
+    pub fn outruns(self, rate: Rate) -> bool {
         self.bits.saturating_mul(1_000) > u128::from(rate.0).saturating_mul(self.millis)
     }
 }
@@ -78,7 +83,7 @@ fn saturated(value: u128) -> u64 {
 
 /// A piece of the week in which one rate holds; `None` is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub struct Piece {
     pub minutes: Range<u32>,
     pub rate: Option<Rate>,
     /// Which of the windows it is; `None` outside of all.
@@ -86,7 +91,7 @@ pub(crate) struct Piece {
 }
 
 /// The week cut at the ends of its windows; windows that say different things do not overlap.
-pub(crate) fn pieces(windows: &[(Vec<Range<u32>>, Rate)], otherwise: Option<Rate>) -> Vec<Piece> {
+pub fn pieces(windows: &[(Vec<Range<u32>>, Rate)], otherwise: Option<Rate>) -> Vec<Piece> {
     let mut cuts: Vec<u32> = vec![0, WEEK_MINUTES];
     cuts.extend(windows.iter().flat_map(|(spans, _)| spans).flat_map(|span| [span.start, span.end]));
     cuts.sort_unstable();
@@ -101,7 +106,7 @@ pub(crate) fn pieces(windows: &[(Vec<Range<u32>>, Rate)], otherwise: Option<Rate
 
 /// How far behind a week leaves its replicas at worst.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Behind {
+pub struct Behind {
     pub backlog: Size,
     /// The age of what leaves when the backlog is largest.
     pub time: Duration,
@@ -113,7 +118,7 @@ pub(crate) struct Behind {
 }
 
 /// The backlog of a settled week; `None` when there never is one.
-pub(crate) fn behind(churn: Churn, pieces: &[Piece]) -> Option<Behind> {
+pub fn behind(churn: Churn, pieces: &[Piece]) -> Option<Behind> {
     // Bits x 1000 x millis: whole numbers all the way.
     let scale = churn.millis.saturating_mul(1_000);
     let over = |start: u128, piece: &Piece| {
@@ -144,6 +149,48 @@ pub(crate) fn behind(churn: Churn, pieces: &[Piece]) -> Option<Behind> {
         piece,
         more_each_week: (backlog > first).then(|| Size(saturated((backlog - first).div_ceil(scale.saturating_mul(8))))),
     })
+}
+
+/// The worst that a week does to a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Worst {
+    pub behind: Option<Behind>,
+    /// The piece of the week it is in, or the slowest one that keeps up.
+    pub window: Option<usize>,
+    pub rate: Option<Rate>,
+    /// How long the data of one cycle is on its way where nothing waits.
+    pub transfer: Duration,
+}
+
+impl Worst {
+    pub fn of(policy: &PolicySheet, churn: Churn, week: &[Piece]) -> Self {
+        let slowest = week
+            .iter()
+            .filter(|piece| piece.rate.is_some_and(|rate| rate.0 > 0 && !churn.outruns(rate)))
+            .min_by_key(|piece| piece.rate);
+        let transfer = slowest.and_then(|piece| churn.transfer(policy.cycle, piece.rate?)).unwrap_or_default();
+        let behind = behind(churn, week);
+        let piece = behind.as_ref().and_then(|behind| week.get(behind.piece)).or(slowest);
+        Self {
+            behind,
+            window: piece.and_then(|piece| piece.window),
+            rate: piece.and_then(|piece| piece.rate),
+            transfer,
+        }
+    }
+    /// Each week leaves more behind than the last.
+    pub fn is_endless(&self) -> bool {
+        self.behind.as_ref().is_some_and(|behind| behind.more_each_week.is_some())
+    }
+    /// How long data waits before it leaves.
+    pub fn lag(&self) -> Duration {
+        self.behind.as_ref().map_or(Duration::ZERO, |behind| behind.time)
+    }
+    /// A cycle, what it takes to send it, and what waits before it.
+    pub fn loss(&self, policy: &PolicySheet) -> Duration {
+        let cycle = if policy.continuous { Duration::ZERO } else { policy.cycle };
+        Duration(cycle.0.saturating_add(self.transfer.0).saturating_add(self.lag().0))
+    }
 }
 
 #[cfg(test)]
