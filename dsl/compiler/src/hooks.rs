@@ -202,6 +202,7 @@ fn from_file(cx: &mut Context<'_>, module: usize, fact: &ast::Fact) -> Option<Sc
                 .help("the path is relative to this file"),
         );
     };
+    crate::lock::check(cx, &path, &text, expr.span)?;
     let known = cx.sources.iter().find(|(_, source)| source.path == path).map(|(id, _)| id);
     let id = known.unwrap_or_else(|| cx.sources.add(path.clone(), text.clone()));
     Some(Script::file(path, id, text, expr.span))

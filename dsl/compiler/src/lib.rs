@@ -17,6 +17,7 @@ mod facts;
 mod groups;
 mod hooks;
 mod load;
+mod lock;
 mod lower;
 mod machines;
 mod model;

@@ -127,7 +127,8 @@ fn find(cx: &mut Context<'_>, module: usize, item: &ast::Use) -> Option<usize> {
             crate::suggest::listed(muster_stdlib::MODULES.iter().copied())
         )));
     }
-    let target = target_path(&cx.modules[module].path, path);
+    let vendored = crate::lock::vendored(path);
+    let target = vendored.clone().unwrap_or_else(|| target_path(&cx.modules[module].path, path));
     if let Some(known) = cx.modules.iter().position(|module| module.path == target) {
         return Some(known);
     }
@@ -140,7 +141,14 @@ fn find(cx: &mut Context<'_>, module: usize, item: &ast::Use) -> Option<usize> {
         ));
     }
     match cx.world.read(&target) {
-        Some(text) => Some(add(cx, target, text)),
+        Some(text) => {
+            crate::lock::check(cx, &target, &text, item.path.span)?;
+            Some(add(cx, target, text))
+        }
+        None if vendored.is_some() => cx.report(
+            Diagnostic::error(201, format!("there is no file `{target}`"), item.path.span, "no such file")
+                .help("modules of others lie below `vendor/`, beside the plans"),
+        ),
         None => cx.report(
             Diagnostic::error(201, format!("there is no file `{target}`"), item.path.span, "no such file")
                 .help("the path is relative to this file and has no `.plan` at its end: `use ./sites { hq }`"),

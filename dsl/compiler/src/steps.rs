@@ -112,7 +112,7 @@ impl<'a, 'w> Lines<'a, 'w> {
         };
         let within = duration(&clauses.within).and_then(|within| self.positive(within, clauses.within.as_ref()));
         let usually = duration(&clauses.usually);
-        let retry = self.retry(module, env, clauses.retry.as_ref());
+        let retry = self.retry(module, env, clauses.retry.as_ref(), within.flatten());
         let when = match &clauses.when {
             Some(when) => {
                 let own = condition(cx, module, when, false);
@@ -162,7 +162,26 @@ impl<'a, 'w> Lines<'a, 'w> {
         }
     }
 
-    fn retry(&self, module: usize, env: &Env, retry: Option<&ast::Retry>) -> Option<Option<RetrySheet>> {
+    /// Attempts whose waits alone outlast the step: E0408.
+    fn check_patience(&self, retry: &ast::Retry, delay: Duration, within: Option<Duration>) {
+        let Some(within) = within else { return };
+        let waits = Duration(delay.0.saturating_mul(retry.count));
+        if waits >= within {
+            self.cx.push(
+                Diagnostic::warning(408, "the last attempts never happen", retry.span, format!("{waits} of waiting"))
+                    .note(format!("`within` covers all attempts, and ends after {within}"))
+                    .help("give the step more time, or fewer attempts"),
+            );
+        }
+    }
+
+    fn retry(
+        &self,
+        module: usize,
+        env: &Env,
+        retry: Option<&ast::Retry>,
+        within: Option<Duration>,
+    ) -> Option<Option<RetrySheet>> {
         let Some(retry) = retry else { return Some(None) };
         let delay = self.cx.duration(module, env, &retry.every);
         if retry.count > RETRY_MAX {
@@ -172,7 +191,9 @@ impl<'a, 'w> Lines<'a, 'w> {
             );
         }
         let count = u32::try_from(retry.count).unwrap_or(u32::MAX);
-        Some(Some(RetrySheet { count, delay: delay?, factor: RETRY_FACTOR }))
+        let delay = delay?;
+        self.check_patience(retry, delay, within);
+        Some(Some(RetrySheet { count, delay, factor: RETRY_FACTOR }))
     }
 
     /// `else undo` needs something that can be undone.
