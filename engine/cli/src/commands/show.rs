@@ -54,6 +54,11 @@ pub async fn status(common: &Common) -> Result<Exit> {
     text.push('\n');
     text.push_str(&output::table(&["group", "way", "replication", "lag", "last cycle", "last error"], &rows));
     output::data(text);
+    for group in &status.groups {
+        for note in group.last_cycle.iter().flat_map(|cycle| &cycle.notes) {
+            output::say(format!("`{}`, last cycle: {note}", group.group));
+        }
+    }
     match &status.holder {
         Some(holder) => output::say(format!("the vault is held by {holder}")),
         None => output::say("nobody holds the vault: replication stands still (`muster replicate`)"),
