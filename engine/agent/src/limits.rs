@@ -33,3 +33,8 @@ pub const VAULTS_MAX: usize = 32;
 pub const TIE_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of an instance's name as a file name, from the kernel (255), less the ending and the mark of a young file.
 pub const FILE_STEM_BYTES_MAX: usize = 240;
+/// Disks that are read whole (first copies, resyncs) and shipped at once. One costs about 45 MiB on two cores (windows in
+/// flight, zstd contexts, two segments), and two already keep a disk and the cores busy; others wait their turn.
+pub const COPIES_MAX: usize = 2;
+/// Disks whose changes are shipped at once. The same upper bound for each, which a small delta does not come near.
+pub const DELTAS_MAX: usize = 4;

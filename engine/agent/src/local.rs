@@ -1,6 +1,7 @@
 //! A provider, a folder and a key make a site.
 
 use crate::data_plane::{DataPlane, VaultPlane};
+use crate::limits::{COPIES_MAX, DELTAS_MAX};
 use crate::ties::Ties;
 use async_trait::async_trait;
 use muster_ports::*;
@@ -8,6 +9,7 @@ use muster_vault::KeySource;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 
 /// The site beside its hypervisor. Landing, hydrating and removing the same instance exclude each other; everything else
 /// goes to the provider at once, so that a fence never waits for anything.
@@ -18,6 +20,10 @@ pub struct LocalSite {
     pub(crate) plane: Arc<dyn DataPlane>,
     pub(crate) ties: Ties,
     busy: Mutex<HashMap<InstanceName, Arc<tokio::sync::Mutex<()>>>>,
+    /// Disks read whole, and changes of disks, on their way at once: two kinds, so that the protected do not wait for
+    /// those that are being protected.
+    copies: Semaphore,
+    deltas: Semaphore,
 }
 
 impl LocalSite {
@@ -40,13 +46,18 @@ impl LocalSite {
         plane: Arc<dyn DataPlane>,
     ) -> Self {
         let ties = Ties::new(Some(folder), plane.clone());
-        Self { provider, site, plane, ties, busy: Mutex::default() }
+        Self::of(provider, site, plane, ties)
     }
 
     /// Without a folder: for a provider that cannot run machines from exports, so that nothing outlives the process.
     pub fn in_memory(provider: Arc<dyn Provider>, site: SiteName, plane: Arc<dyn DataPlane>) -> Self {
         let ties = Ties::new(None, plane.clone());
-        Self { provider, site, plane, ties, busy: Mutex::default() }
+        Self::of(provider, site, plane, ties)
+    }
+
+    fn of(provider: Arc<dyn Provider>, site: SiteName, plane: Arc<dyn DataPlane>, ties: Ties) -> Self {
+        let (copies, deltas) = (Semaphore::new(COPIES_MAX), Semaphore::new(DELTAS_MAX));
+        Self { provider, site, plane, ties, busy: Mutex::default(), copies, deltas }
     }
 
     /// Serves again what instances of before still need, and forgets what none does. Fails when the folder cannot be
@@ -152,6 +163,8 @@ impl Site for LocalSite {
     }
     async fn ship(&self, order: &ShipOrder, progress: &dyn Progress) -> Result<ShippedDisk> {
         let changed_only = matches!(order.mode, ShipMode::Delta);
+        let turns = if changed_only { &self.deltas } else { &self.copies };
+        let _turn = turns.acquire().await.map_err(|_| Failure::transient("the agent is ending"))?;
         let source = self.provider.open_cut(&order.barrier, &order.machine, &order.disk, changed_only).await?;
         self.plane.ship(&*source, order, progress).await
     }

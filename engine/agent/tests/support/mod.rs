@@ -68,6 +68,8 @@ pub(crate) struct MemoryPlane {
     pub(crate) segments: Mutex<BTreeMap<String, Vec<u8>>>,
     /// When set, nothing can be read.
     pub(crate) gone: Mutex<bool>,
+    /// Disks being shipped now, and the most there ever were at once.
+    pub(crate) shipping: Mutex<(usize, usize)>,
 }
 
 impl MemoryPlane {
@@ -91,6 +93,10 @@ impl MemoryPlane {
 #[async_trait]
 impl DataPlane for MemoryPlane {
     async fn ship(&self, source: &dyn BlockSource, order: &ShipOrder, progress: &dyn Progress) -> Result<ShippedDisk> {
+        {
+            let mut shipping = self.shipping.lock().unwrap();
+            *shipping = (shipping.0 + 1, shipping.1.max(shipping.0 + 1));
+        }
         let mut bytes = vec![0; source.size() as usize];
         let total = bytes.len() as u64;
         for (number, part) in bytes.chunks_mut(256 << 10).enumerate() {
@@ -98,6 +104,7 @@ impl DataPlane for MemoryPlane {
             progress.report((number as u64 + 1) * (256 << 10), Some(total));
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
+        self.shipping.lock().unwrap().0 -= 1;
         let image = self.put(&format!("{}/{}", order.lineage, order.disk), bytes);
         Ok(ShippedDisk { segments: image.segments, read_bytes: total, ..ShippedDisk::default() })
     }
