@@ -8,7 +8,7 @@ use crate::names::Scope;
 use crate::routes::RouteModel;
 use crate::sites::SiteModel;
 use crate::value::{Env, Value};
-use muster_diagnostics::{Applicability, Diagnostic, FileId, SourceMap, Span};
+use muster_diagnostics::{Applicability, Diagnostic, FileId, Fix, SourceMap, Span};
 use muster_runsheet::Inventory;
 use muster_syntax::ast;
 use std::cell::RefCell;
@@ -19,6 +19,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) const UNKNOWN_MACHINE: u16 = 301;
 /// The label of a name of which no kind is known.
 pub(crate) const UNKNOWN_NAME: &str = "unknown name";
+/// The label of an import that its file does not have.
+pub(crate) const NOT_DECLARED: &str = "not declared there";
+/// How the note about further uses begins.
+const USED_AGAIN: &str = "used again";
 /// Further uses of an unknown name that are listed. The first ones lead to the rest.
 const USES_SHOWN_MAX: usize = 3;
 
@@ -170,7 +174,49 @@ impl<'w> Context<'w> {
                 diagnostic.notes.push(self.used_again(diagnostic, &again));
             }
         }
+        let missing: Vec<(String, usize)> = kept.iter().filter_map(|found| self.missing_import(found)).collect();
+        for found in &mut kept {
+            if found.code.0 == 201 && found.primary.text == UNKNOWN_NAME {
+                self.suspect_declaration(found, &missing);
+            }
+        }
+        // That a file does not declare what it does not know itself has been said there.
+        let said: Vec<String> = kept.iter().filter_map(|found| self.unknown_in(found)).collect();
+        kept.retain(|found| self.missing_import(found).is_none_or(|(missing, _)| !said.contains(&missing)));
         kept
+    }
+
+    /// `sites.plan hq`: an import of a name that its file does not declare; with how often this file uses it.
+    fn missing_import(&self, found: &Diagnostic) -> Option<(String, usize)> {
+        let (path, _) = found.message.strip_prefix('`')?.split_once("` has no `")?;
+        (found.primary.text == NOT_DECLARED).then_some(())?;
+        let file = self.sources.get(found.primary.span.file)?;
+        let word = file.text.get(found.primary.span.start as usize..found.primary.span.end as usize)?;
+        let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let uses = file.text.split(|c: char| !is_word(c)).filter(|used| *used == word).count();
+        Some((format!("{path} {word}"), uses))
+    }
+
+    /// `sites.plan hq`: a name that this file uses and does not know.
+    fn unknown_in(&self, found: &Diagnostic) -> Option<String> {
+        (found.code.0 == 201 && found.primary.text == UNKNOWN_NAME).then_some(())?;
+        let file = self.sources.get(found.primary.span.file)?;
+        let word = file.text.get(found.primary.span.start as usize..found.primary.span.end as usize)?;
+        Some(format!("{} {word}", file.path))
+    }
+
+    /// A name used several times, and one declared that is nearly it and that nobody uses: the declaration is misspelt.
+    fn suspect_declaration(&self, found: &mut Diagnostic, missing: &[(String, usize)]) {
+        let (Some(fix), [declared]) = (&found.fix, found.related.as_slice()) else { return };
+        let imported = self.unknown_in(found).and_then(|name| missing.iter().find(|(known, _)| *known == name));
+        let often = imported.is_some() || found.notes.iter().any(|note| note.starts_with(USED_AGAIN));
+        let used = self.used.borrow().iter().any(|(_, name)| *name == fix.replacement);
+        let place = declared.span;
+        let Some(file) = self.sources.get(found.primary.span.file).filter(|_| often && !used) else { return };
+        let word = file.text.get(found.primary.span.start as usize..found.primary.span.end as usize);
+        let Some(word) = word.map(str::to_owned) else { return };
+        found.help = Some(format!("is the declaration of `{}` misspelt? nothing else uses it", fix.replacement));
+        found.fix = Some(Fix { span: place, replacement: word, applicability: Applicability::Maybe });
     }
 
     fn used_again(&self, first: &Diagnostic, again: &[Span]) -> String {
@@ -182,12 +228,12 @@ impl<'w> Context<'w> {
             }
         }
         if places.is_empty() {
-            return "used again on this line".to_owned();
+            return format!("{USED_AGAIN} on this line");
         }
         let more = places.len().saturating_sub(USES_SHOWN_MAX);
         places.truncate(USES_SHOWN_MAX);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("used again at {}{more}", places.join(", "))
+        format!("{USED_AGAIN} at {}{more}", places.join(", "))
     }
 
     /// An inventory is there but cannot be read, which has been said: that a machine is missing proves nothing.

@@ -7,7 +7,7 @@ use crate::script::{self, Script};
 use crate::suggest::{certainty, listed, nearest};
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
-use muster_runsheet::{Hash, HookSheet, Need};
+use muster_runsheet::{Duration, Hash, HookSheet, Need};
 use muster_syntax::ast::{self, ExprKind, Item};
 use std::collections::BTreeMap;
 
@@ -36,6 +36,8 @@ pub(crate) struct HookModel {
     pub span: Span,
     /// What a misspelt parameter was meant to be called: arguments of that name are not wrong.
     pub meant: Option<String>,
+    /// The longest time it sleeps at once, as far as that is written in it.
+    pub sleep: Option<(Duration, Span)>,
 }
 
 impl HookModel {
@@ -120,11 +122,15 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
         }
     };
     let function = snake(&hook.name.text);
-    let mut meant = None;
+    let (mut meant, mut sleep) = (None, None);
     if let Some(script) = &script {
         let names: Vec<String> = hook.parameters.iter().map(|parameter| snake(&parameter.name.text)).collect();
         let found = script::check(script, &function, &names, needs_known.then_some(&needs), hook.name.span);
-        for diagnostic in found {
+        sleep = found.sleep;
+        if let Some(expr) = facts.expr(cx, "needs").filter(|_| !cx.modules[module].path.starts_with("std/")) {
+            warn_unused_needs(cx, expr, &found.used);
+        }
+        for diagnostic in found.diagnostics {
             cx.push(match misspelt_parameter(cx, hook, script, &diagnostic) {
                 Some((word, better)) => {
                     meant = Some(word);
@@ -151,7 +157,39 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
         hash: Hash::of(&text),
         text,
     };
-    HookModel { sheet, parameters, builtin, span: hook.name.span, meant }
+    HookModel { sheet, parameters, builtin, span: hook.name.span, meant, sleep }
+}
+
+/// What a hook says it needs and no call of it uses. The fix is the list without all of them.
+fn warn_unused_needs(cx: &Context<'_>, expr: &ast::Expr, used: &[bool]) {
+    let ExprKind::List(items) = &expr.kind else { return };
+    let text = |span: Span| cx.sources.get(span.file)?.text.get(span.start as usize..span.end as usize);
+    let kept: Option<Vec<&str>> =
+        items.iter().zip(used).filter(|(_, used)| **used).map(|(item, _)| text(item.span)).collect();
+    for (item, _) in items.iter().zip(used).filter(|(_, used)| !**used) {
+        let what = text(item.span).unwrap_or("this");
+        let warning = Diagnostic::warning(710, format!("nothing in the hook uses `{what}`"), item.span, "not used")
+            .note("what a hook can reach decides where it may be rehearsed and who must read it")
+            .help("take it away");
+        cx.push(match &kept {
+            Some(kept) => warning.fix(expr.span, format!("[{}]", kept.join(", ")), Applicability::Maybe),
+            None => warning,
+        });
+    }
+}
+
+/// A step must last as long as its hook sleeps.
+pub(crate) fn check_sleep(cx: &Context<'_>, hook: &str, within: Option<Duration>, span: Option<Span>) {
+    let Some((sleep, place)) = cx.hooks.get(hook).and_then(|hook| hook.sleep) else { return };
+    if let (Some(within), Some(span)) = (within, span)
+        && sleep >= within
+    {
+        cx.push(
+            Diagnostic::error(711, format!("`{hook}` sleeps longer than its step may take"), span, "ends the step")
+                .related(place, format!("sleeps {sleep}"))
+                .help(format!("give the step more than {sleep}, or sleep less at a time")),
+        );
+    }
 }
 
 /// A variable that the body uses and nothing declares, when a parameter that nothing uses is nearly called so: one of the

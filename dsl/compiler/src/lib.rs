@@ -16,6 +16,7 @@ mod estate;
 mod facts;
 mod groups;
 mod hooks;
+mod host_calls;
 mod load;
 mod lock;
 mod lower;

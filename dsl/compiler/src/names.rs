@@ -1,6 +1,6 @@
 //! Names: what a file declares, what it takes from others, and finding a word's one meaning.
 
-use crate::context::{Context, UNKNOWN_NAME};
+use crate::context::{Context, NOT_DECLARED, UNKNOWN_NAME};
 use crate::suggest::{listed, nearest};
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
@@ -198,7 +198,7 @@ fn import_name(cx: &mut Context<'_>, module: usize, target: usize, name: &ast::N
         let own = cx.modules[target].scope.names.iter().filter(|(_, symbol)| symbol.module == target);
         let names: Vec<&str> = own.map(|(name, _)| name.as_str()).collect();
         let mut diagnostic =
-            Diagnostic::error(201, format!("`{path}` has no `{}`", name.text), name.span, "not declared there");
+            Diagnostic::error(201, format!("`{path}` has no `{}`", name.text), name.span, NOT_DECLARED);
         let near = nearest(&name.text, names.iter().copied()).map(str::to_owned);
         diagnostic = match &near {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe),

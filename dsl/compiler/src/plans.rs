@@ -119,7 +119,7 @@ fn route_between(cx: &Context<'_>, from: &ast::Name, to: &ast::Name) -> Option<u
     match found {
         Some(index) if cx.routes[index].broken => None,
         Some(index) => Some(index),
-        None if cx.routes_unread => None,
+        None if cx.routes_unread || (cx.is_in_unread(&from.text) && cx.is_in_unread(&to.text)) => None,
         None => cx.report(
             Diagnostic::error(
                 201,

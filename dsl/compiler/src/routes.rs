@@ -7,9 +7,9 @@ use crate::names::Kind;
 use crate::net::Cidr;
 use crate::plans::condition;
 use crate::sites::SiteModel;
-use crate::suggest::{listed, nearest};
+use crate::suggest::{certainty, listed, nearest};
 use crate::value::{Type, Value};
-use muster_diagnostics::{Applicability, Diagnostic, Span};
+use muster_diagnostics::{Diagnostic, Span};
 use muster_runsheet::{Carriers, NetworkPair, RouteSheet, TestNetwork};
 use muster_syntax::ast::{self, End, ExprKind, Item, PairTest};
 use std::collections::BTreeMap;
@@ -317,6 +317,9 @@ fn test_network(
     // The drill stands at the far end most often, so that end is looked at first.
     let at_left = !right.networks.contains_key(&test.text) && left.networks.contains_key(&test.text);
     let (site, own) = if at_left { (left, a) } else { (right, b) };
+    if !site.networks.contains_key(&test.text) && !site.broken {
+        return cx.report(unknown_network(site, test, &["isolated"]));
+    }
     let cidr = network_of(cx, site, test)?;
     let production = |name: &str| {
         let machines = cx.machines.values().filter_map(|entry| entry.at.get(&site.sheet.name));
@@ -369,6 +372,28 @@ fn not_one_to_one(word: &str, site: &str, span: Span, first: Span) -> Diagnostic
         .help("pair each network and each address with exactly one at the other site")
 }
 
+/// The network of this site that was meant, or one of the `words` that may stand in its place.
+fn unknown_network(site: &SiteModel, name: &ast::Name, words: &[&str]) -> Diagnostic {
+    let message = format!("site `{}` has no network `{}`", site.sheet.name, name.text);
+    let diagnostic = Diagnostic::error(201, message, name.span, "unknown network");
+    let networks = || site.networks.keys().map(String::as_str);
+    match nearest(&name.text, networks().chain(words.iter().copied())) {
+        Some(near) => {
+            // A word of the language is certain where no network is as near.
+            let all: Vec<&str> = networks().chain(words.iter().copied()).collect();
+            let closed = if words.contains(&near) { all } else { Vec::new() };
+            let place = site.networks.get(near).map_or(site.span, |(_, span)| *span);
+            let label = if site.networks.contains_key(near) { "declared here" } else { "the site" };
+            diagnostic.related(place, label).help(format!("did you mean `{near}`?")).fix(
+                name.span,
+                near,
+                certainty(&name.text, &closed),
+            )
+        }
+        None => diagnostic.related(site.span, "the site").help(format!("it has {}", listed(networks()))),
+    }
+}
+
 fn network_of(cx: &Context<'_>, site: &SiteModel, name: &ast::Name) -> Option<Cidr> {
     if let Some((cidr, _)) = site.networks.get(&name.text) {
         return Some(*cidr);
@@ -376,15 +401,5 @@ fn network_of(cx: &Context<'_>, site: &SiteModel, name: &ast::Name) -> Option<Ci
     if site.broken {
         return None;
     }
-    let diagnostic = Diagnostic::error(
-        201,
-        format!("site `{}` has no network `{}`", site.sheet.name, name.text),
-        name.span,
-        "unknown network",
-    )
-    .related(site.span, "the site");
-    cx.report(match nearest(&name.text, site.networks.keys().map(String::as_str)) {
-        Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe),
-        None => diagnostic.help(format!("it has {}", listed(site.networks.keys().map(String::as_str)))),
-    })
+    cx.report(unknown_network(site, name, &[]))
 }

@@ -2,6 +2,7 @@
 //!
 //! Never runs anything. The parser is the strict one: a variable that is nowhere defined is a mistake now, not at 3 a.m.
 
+use crate::host_calls::{Report, look};
 use crate::suggest::nearest;
 use muster_diagnostics::{Diagnostic, FileId, Span};
 use muster_runsheet::Need;
@@ -73,7 +74,7 @@ impl Script {
     }
 
     /// The place in the user's file; the end of the text when the parser points behind it.
-    fn span(&self, position: Position) -> Span {
+    pub(crate) fn span(&self, position: Position) -> Span {
         let (Some(line), column) = (position.line(), position.position().unwrap_or(1)) else { return self.end() };
         let Some(Some(span)) = self.lines.get(line - 1) else { return self.end() };
         let text = self.text.lines().nth(line - 1).unwrap_or("");
@@ -108,7 +109,7 @@ pub(crate) fn check(
     parameters: &[String],
     needs: Option<&Vec<Need>>,
     hook: Span,
-) -> Vec<Diagnostic> {
+) -> Report {
     let mut scope = Scope::new();
     for object in HOST_OBJECTS {
         scope.push_constant(object, ());
@@ -125,30 +126,38 @@ pub(crate) fn check(
             if script.span(error.position()).file != hook.file {
                 diagnostic = diagnostic.related(hook, "the hook that asks for this file");
             }
-            return vec![
-                diagnostic
-                    .help("correct the script: hooks are parsed in strict form, so unknown variables are mistakes too"),
-            ];
+            let diagnostic = diagnostic
+                .help("correct the script: hooks are parsed in strict form, so unknown variables are mistakes too");
+            return Report { diagnostics: vec![diagnostic], ..Report::default() };
         }
     };
     let mut found = Vec::new();
     let functions: Vec<(String, usize)> =
         ast.iter_functions().map(|known| (known.name.to_owned(), known.params.len())).collect();
-    match functions.iter().find(|(name, _)| name == function) {
-        None => found.push(missing(script, function, &functions)),
-        Some((_, arity)) if *arity != parameters.len() => found.push(
-            Diagnostic::error(
-                706,
-                format!("`{function}` takes {arity} parameters, its contract says {}", parameters.len()),
-                hook,
-                "the contract",
-            )
-            .note(format!("the function is in {}", script.origin))
-            .help(format!("write `fn {function}({})`", parameters.join(", "))),
-        ),
-        Some(_) => found.extend(needs.iter().flat_map(|needs| uncovered(script, &ast, parameters, needs))),
-    }
-    found
+    let fits = match functions.iter().find(|(name, _)| name == function) {
+        None => {
+            found.push(missing(script, function, &functions));
+            false
+        }
+        Some((_, arity)) if *arity != parameters.len() => {
+            found.push(
+                Diagnostic::error(
+                    706,
+                    format!("`{function}` takes {arity} parameters, its contract says {}", parameters.len()),
+                    hook,
+                    "the contract",
+                )
+                .note(format!("the function is in {}", script.origin))
+                .help(format!("write `fn {function}({})`", parameters.join(", "))),
+            );
+            false
+        }
+        Some(_) => true,
+    };
+    let (true, Some(needs)) = (fits, needs) else { return Report { diagnostics: found, ..Report::default() } };
+    let mut report = look(script, &ast, parameters, needs);
+    report.diagnostics.extend(uncovered(script, &ast, parameters, needs));
+    report
 }
 
 fn missing(script: &Script, function: &str, functions: &[(String, usize)]) -> Diagnostic {
@@ -287,6 +296,7 @@ mod tests {
         let file = FileId(0);
         let script = Script::file("h.rhai".into(), file, text.into(), Span::new(file, 0, 0));
         check(&script, "h", &["m".into()], Some(&needs.to_vec()), Span::new(file, 0, 0))
+            .diagnostics
             .iter()
             .map(|found| found.code.0)
             .collect()

@@ -1,7 +1,7 @@
 //! The lines of stages and templates: verbs with their words resolved, templates expanded in place.
 
 use crate::context::Context;
-use crate::hooks::{bind, resolve_parameters};
+use crate::hooks::{bind, check_sleep, resolve_parameters};
 use crate::lower::http_target;
 use crate::model::{Condition, LineModel, StepModel, VerbModel};
 use crate::names::Kind;
@@ -136,6 +136,9 @@ impl<'a, 'w> Lines<'a, 'w> {
         let verb = self.verb(module, env, &step.verb)?;
         let otherwise_span = clauses.otherwise.as_ref().map(|otherwise| otherwise.span);
         self.check_undo(&verb, otherwise, otherwise_span);
+        if let VerbModel::Run { hook, .. } = &verb {
+            check_sleep(cx, hook, within.flatten(), clauses.within.as_ref().map(|within| within.span));
+        }
         Some(LineModel::Step(Box::new(StepModel {
             verb,
             prefix: self.prefix.clone(),

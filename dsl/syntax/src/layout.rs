@@ -99,14 +99,19 @@ pub(crate) fn fact_without_value(source: &str, at: usize) -> Option<Line> {
         .find(|line| ends_with_equals(line) && line.indent <= indent)
 }
 
-/// Where a text block that was opened at `open` should have ended: in front of the first line left of its opener.
-pub(crate) fn end_of_text(source: &str, open: usize) -> Option<(usize, String)> {
+/// Where a text block that was opened at `open` should have ended: in front of the first line left of its opener, in the
+/// place of an empty line there.
+pub(crate) fn end_of_text(source: &str, open: usize) -> Option<(Range<usize>, String)> {
     let opener = line_at(source, open);
     let left = below(source, open).find(|line| {
         let text = source.get(line.range.clone()).unwrap_or("");
         !text.trim().is_empty() && line.indent < opener.indent
     })?;
-    Some((left.range.start, format!("{}\"\"\"\n", " ".repeat(opener.indent))))
+    let empty = above(source, left.range.start).next().filter(|line| {
+        line.range.start > open && source.get(line.range.clone()).is_some_and(|text| text.trim().is_empty())
+    });
+    let start = empty.map_or(left.range.start, |line| line.range.start);
+    Some((start..left.range.start, format!("{}\"\"\"\n", " ".repeat(opener.indent))))
 }
 
 #[cfg(test)]
@@ -142,7 +147,7 @@ mod tests {
         let fact = fact_without_value(text, text.find("\"\"\"").unwrap()).unwrap();
         assert_eq!(&text[fact.range.clone()], "  body  = ");
         let text = "hook h() {\n  body  = \"\"\"\n    a();\n}\nhook g() {\n";
-        let (at, close) = end_of_text(text, text.find("\"\"\"").unwrap()).unwrap();
-        assert_eq!((&text[at..], close.as_str()), ("}\nhook g() {\n", "  \"\"\"\n"));
+        let (place, close) = end_of_text(text, text.find("\"\"\"").unwrap()).unwrap();
+        assert_eq!((&text[place.start..], close.as_str()), ("}\nhook g() {\n", "  \"\"\"\n"));
     }
 }

@@ -165,8 +165,8 @@ impl Trials<'_> {
             if !word.starts_with(|c: char| c.is_ascii_alphabetic()) {
                 continue;
             }
-            let first = if *index == 0 { place.words() } else { Vec::new() };
-            let known = || first.iter().copied().chain(INNER_WORDS);
+            let words = if *index == 0 { place.words() } else { INNER_WORDS.to_vec() };
+            let known = || words.iter().copied();
             let lower = word.to_ascii_lowercase();
             let meant =
                 only_nearest(&lower, known()).or_else(|| known().find(|known| *known == lower && lower != word));

@@ -289,9 +289,9 @@ impl<'s> Lexer<'s> {
             text.lines().any(|line| ITEM_WORDS.iter().any(|word| begins(line, word)))
         };
         if length.is_none_or(swallows)
-            && let Some((end, missing)) = layout::end_of_text(self.source, self.at)
+            && let Some((place, missing)) = layout::end_of_text(self.source, self.at)
         {
-            return self.text_block_without_end(end, missing);
+            return self.text_block_without_end(&place, missing);
         }
         match length {
             Some(length) => {
@@ -340,7 +340,8 @@ impl Lexer<'_> {
     }
 
     /// It would swallow what follows; the layout tells where it should have ended.
-    fn text_block_without_end(&mut self, end: usize, missing: String) {
+    fn text_block_without_end(&mut self, place: &Range<usize>, missing: String) {
+        let end = place.end;
         let body = self.at + 3;
         self.diagnostics.push(
             Diagnostic::error(
@@ -350,7 +351,7 @@ impl Lexer<'_> {
                 "no closing `\"\"\"` before the next block",
             )
             .help("put `\"\"\"` on a line of its own after the text")
-            .fix(span(self.file, &(end..end)), missing, Applicability::Maybe),
+            .fix(span(self.file, place), missing, Applicability::Maybe),
         );
         // The newline in front of the next line stays.
         let text = self.source.get(self.at..end).unwrap_or("");

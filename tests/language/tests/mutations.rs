@@ -120,7 +120,12 @@ struct Mutation {
 }
 
 /// The other end of a bracket: where one of the two is missing, the message is at the one that is there.
-fn partner(text: &str, at: usize) -> Option<usize> {
+fn partner(text: &str, range: &Range<usize>) -> Option<usize> {
+    let at = range.start;
+    if &text[range.clone()] == "\"\"\"" {
+        let ends: Vec<usize> = text.match_indices("\"\"\"").map(|(at, _)| at).collect();
+        return ends.chunks(2).find(|pair| pair.contains(&at)).map(|pair| pair[0] + pair[1] - at);
+    }
     let parse = muster_syntax::parse(Default::default(), text);
     let tokens = parse.tree.root.tokens();
     let marks = tokens.iter().filter(|token| token.kind == TokenKind::Mark);
@@ -160,7 +165,7 @@ fn mutate(original: &Texts, file: &str, range: &Range<usize>, replacement: &str,
     let whole = &original.0[file];
     let line_of = |at: usize| whole[..at].matches('\n').count() + 1;
     let line = line_of(range.start);
-    let right_lines = [Some(line), partner(whole, range.start).map(line_of)];
+    let right_lines = [Some(line), partner(whole, range).map(line_of)];
     let mut text = whole.clone();
     text.replace_range(range.clone(), replacement);
     let mut texts = original.clone();
@@ -217,21 +222,52 @@ fn a_slip_is_said_on_its_line_and_nearly_always_mended() {
     let used = most_used(&original);
     assert_eq!(used.len(), MUTATIONS, "the shop has enough words");
     let known: BTreeSet<String> = tokens(&original).into_keys().collect();
-    let mut chance = Chance(SEED);
-    let mut mutations = Vec::new();
-    for (word, places) in &used {
-        let (file, range) = &places[chance.below(places.len())];
-        let (wrong, what) = if is_word(word) {
-            let wrong = misspelt(word, &mut chance, &known);
-            (wrong.clone(), format!("{:>2} x `{word}` -> `{wrong}`", places.len()))
-        } else {
-            (String::new(), format!("{:>2} x `{word}` deleted", places.len()))
-        };
-        mutations.push(mutate(&original, file, range, &wrong, what));
-    }
+    let mutations = slips(&original, &used, &known, SEED);
     let exact = mutations.iter().filter(|found| found.exact).count();
     let table = table(&mutations);
     eprintln!("{table}{exact} of {MUTATIONS} fixed exactly");
     assert!(mutations.iter().all(|found| found.right_line), "not on the right line:\n{table}");
+    assert!(mutations.iter().all(|found| found.codes.len() == 1), "one mistake, two messages:\n{table}");
     assert!(exact >= EXACT_MIN, "{exact} of {MUTATIONS} fixed exactly:\n{table}");
+}
+
+/// No luck of one seed. A few more slips cannot be mended here: a mark between two words joins them when it goes, and a
+/// name that is declared once and used once may be misspelt in either place.
+#[test]
+fn other_slips_are_said_as_well() {
+    const SEEDS: std::ops::RangeInclusive<u64> = 1..=8;
+    const EXACT_EACH_MIN: usize = 43;
+    let original = shop();
+    let used = most_used(&original);
+    let known: BTreeSet<String> = tokens(&original).into_keys().collect();
+    for seed in SEEDS {
+        let mutations = slips(&original, &used, &known, seed);
+        let exact = mutations.iter().filter(|found| found.exact).count();
+        let table = table(&mutations);
+        assert!(mutations.iter().all(|found| found.right_line), "seed {seed}, not on the right line:\n{table}");
+        assert!(mutations.iter().all(|found| found.codes.len() == 1), "seed {seed}, two messages:\n{table}");
+        assert!(exact >= EXACT_EACH_MIN, "seed {seed}: {exact} of {MUTATIONS} fixed exactly:\n{table}");
+    }
+}
+
+/// One slip in each of these words and marks.
+fn slips(
+    original: &Texts,
+    used: &[(String, Vec<(String, Range<usize>)>)],
+    known: &BTreeSet<String>,
+    seed: u64,
+) -> Vec<Mutation> {
+    let mut chance = Chance(seed);
+    let mut mutations = Vec::new();
+    for (word, places) in used {
+        let (file, range) = &places[chance.below(places.len())];
+        let (wrong, what) = if is_word(word) {
+            let wrong = misspelt(word, &mut chance, known);
+            (wrong.clone(), format!("{:>2} x `{word}` -> `{wrong}`", places.len()))
+        } else {
+            (String::new(), format!("{:>2} x `{word}` deleted", places.len()))
+        };
+        mutations.push(mutate(original, file, range, &wrong, what));
+    }
+    mutations
 }
