@@ -295,6 +295,9 @@ pub enum FenceProof {
     PowerOff,
     /// The same, or else a person's signature for split-brain.
     PowerOffOrSignature,
+    /// They are found off, or not there at all, and barred from starting. One that is on is not cut off: what it has
+    /// written is nowhere else, and a person saves it first.
+    FoundOff,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

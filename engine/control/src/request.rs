@@ -30,6 +30,8 @@ pub enum Request {
         estate: Box<Estate>,
         groups: Vec<GroupName>,
     },
+    /// Replicate on the clock of the policies from now on, as long as this process holds the vault.
+    Replicate,
     /// One cycle of these groups now (all when empty).
     Cycle {
         groups: Vec<GroupName>,
@@ -40,6 +42,7 @@ pub enum Request {
         who: String,
         why: String,
         wait: bool,
+        /// For the question of split-brain.
         presigned: Option<Answer>,
     },
     /// The sheet that would take the plan's standing drill away.

@@ -7,7 +7,7 @@ use crate::request::{Event, Sink};
 use muster_executor::{
     Command, CommandSender, Executor, OnPause, RunEnd, RunObserver, Waiting as WaitingFor, commands,
 };
-use muster_journal::{Answer, Decision, Event as RunEvent, Opening, QuestionKind, Record, RunState, RunStatus};
+use muster_journal::{Answer, Decision, Opening, Record, RunState, RunStatus};
 use muster_ports::*;
 use muster_runsheet::Runsheet;
 use std::collections::BTreeMap;
@@ -19,13 +19,11 @@ pub struct Follow {
     pub sink: Arc<dyn Sink>,
     /// Stay when only a person can go on, and listen for their word.
     pub wait: bool,
-    /// A signature given in advance for the question of split-brain.
-    pub presigned: Option<Answer>,
 }
 
 impl std::fmt::Debug for Follow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Follow").field("wait", &self.wait).field("presigned", &self.presigned).finish_non_exhaustive()
+        f.debug_struct("Follow").field("wait", &self.wait).finish_non_exhaustive()
     }
 }
 
@@ -42,30 +40,13 @@ impl ActiveRuns {
         Self { executor, clock, speaking: Arc::default() }
     }
 
-    pub async fn start(&self, sheet: Runsheet, who: &str, why: &str, follow: Follow) -> Result<RunAnswer> {
-        let opening = Opening { who: who.to_owned(), why: why.to_owned(), incident: None };
+    pub async fn start(&self, sheet: Runsheet, opening: Opening, follow: Follow) -> Result<RunAnswer> {
         let run = self.executor.open_run(&sheet, opening).await?;
         let loaded = self.executor.runs().load(&run).await?;
         for record in loaded.records {
             follow.sink.tell(Event::Run { run: run.clone(), record: Box::new(record) });
         }
-        self.drive_signed(run, follow).await
-    }
-
-    /// Drives a run; with a signature given in advance, goes on over the question it was given for.
-    async fn drive_signed(&self, run: RunId, follow: Follow) -> Result<RunAnswer> {
-        loop {
-            let answer = self.drive(run.clone(), follow.clone()).await?;
-            let Some(signature) = follow.presigned.as_ref().filter(|_| answer.end == End::Paused) else {
-                return Ok(answer);
-            };
-            let split_brain = self.executor.waiting(&run).await?.into_iter().find_map(|waiting| match waiting {
-                WaitingFor::Question { node, question, .. } if question.kind == QuestionKind::SplitBrain => Some(node),
-                _ => None,
-            });
-            let Some(node) = split_brain else { return Ok(answer) };
-            self.answer_question(&run, node, signature.clone()).await?;
-        }
+        self.drive(run, follow).await
     }
 
     /// Takes up a run that was left in the middle: the named one, or the newest.
@@ -144,7 +125,7 @@ impl ActiveRuns {
 
     async fn drive(&self, run: RunId, follow: Follow) -> Result<RunAnswer> {
         let (sender, receiver) = commands();
-        let observer = Arc::new(Watch { run: run.clone(), follow: follow.clone(), sender: sender.clone() });
+        let observer = Arc::new(Watch { run: run.clone(), sink: follow.sink.clone() });
         let speaking = Speaking::new(self.speaking.clone(), run.clone(), sender);
         let on_pause = if follow.wait { OnPause::Wait } else { OnPause::Return };
         let executor = self.executor.clone();
@@ -237,11 +218,10 @@ impl Drop for Speaking {
     }
 }
 
-/// Passes records on as events, and answers the one question that was answered in advance.
+/// Passes records on as events.
 struct Watch {
     run: RunId,
-    follow: Follow,
-    sender: CommandSender,
+    sink: Arc<dyn Sink>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -252,21 +232,10 @@ impl std::fmt::Debug for Watch {
 
 impl RunObserver for Watch {
     fn recorded(&self, record: &Record, _state: &RunState) {
-        self.follow.sink.tell(Event::Run { run: self.run.clone(), record: Box::new(record.clone()) });
-        if let (RunEvent::Asked { node, question, .. }, Some(answer)) = (&record.event, &self.follow.presigned)
-            && question.kind == QuestionKind::SplitBrain
-        {
-            let command = Command::Answer { node: node.clone(), answer: answer.clone() };
-            let sender = self.sender.clone();
-            tokio::spawn(async move {
-                if let Err(failure) = sender.send(command).await {
-                    tracing::warn!(%failure, "the signature given in advance was not taken");
-                }
-            });
-        }
+        self.sink.tell(Event::Run { run: self.run.clone(), record: Box::new(record.clone()) });
     }
 
     fn progress(&self, step: &StepId, done: u64, total: Option<u64>) {
-        self.follow.sink.tell(Event::Progress { what: step.to_string(), done, total });
+        self.sink.tell(Event::Progress { what: step.to_string(), done, total });
     }
 }

@@ -12,7 +12,7 @@ use crate::runs::{ActiveRuns, Follow};
 use crate::sites::Sites;
 use muster_executor::Executor;
 use muster_hooks::HookHost;
-use muster_journal::{RunState, RunStatus, RunStore, RunSummary};
+use muster_journal::{Opening, RunState, RunStatus, RunStore, RunSummary};
 use muster_ports::*;
 use muster_replication::{Recovery, Replicator};
 use muster_runsheet::{Action, Estate, Kind, Node, PlanState, Runsheet};
@@ -106,22 +106,28 @@ impl Control {
                 self.cycle(groups, sink.as_ref()).await?;
                 answer(&self.status().await?)
             }
+            Request::Replicate => {
+                self.keep_replicating();
+                answer(&self.status().await?)
+            }
             Request::CleanupSheet { plan } => answer(&cleanup_sheet(&self.store, &plan).await?),
             Request::Start { sheet, who, why, wait, presigned } => {
                 self.keep_replicating();
-                answer(&self.runs.start(*sheet, &who, &why, Follow { sink, wait, presigned }).await?)
+                let opening = Opening { who, why, incident: None, signed: presigned };
+                answer(&self.runs.start(*sheet, opening, Follow { sink, wait }).await?)
             }
             Request::Cleanup { plan, who, why, wait } => {
                 self.keep_replicating();
                 let sheet = cleanup_sheet(&self.store, &plan).await?;
-                answer(&self.runs.start(sheet, &who, &why, Follow { sink, wait, presigned: None }).await?)
+                let opening = Opening { who, why, incident: None, signed: None };
+                answer(&self.runs.start(sheet, opening, Follow { sink, wait }).await?)
             }
             Request::Resume { run, wait } => {
                 self.keep_replicating();
-                answer(&self.runs.resume(run, Follow { sink, wait, presigned: None }).await?)
+                answer(&self.runs.resume(run, Follow { sink, wait }).await?)
             }
             Request::CancelRun { run, who, why } => {
-                answer(&self.runs.cancel(run, &who, &why, Follow { sink, wait: true, presigned: None }).await?)
+                answer(&self.runs.cancel(run, &who, &why, Follow { sink, wait: true }).await?)
             }
             Request::Decide { run, step, decision, who, why } => {
                 let driven = self.runs.decide(&run, step, decision, who, why).await?;
@@ -331,8 +337,14 @@ pub(crate) async fn log(store: &Arc<dyn StateStore>, run: Option<RunId>) -> Resu
 /// The sheet that takes the newest standing drill of a plan away, compiled from what the drill's journal says it made.
 pub(crate) async fn cleanup_sheet(store: &Arc<dyn StateStore>, plan: &PlanName) -> Result<Runsheet> {
     let runs = newest_first(store).await?;
-    let drill = runs.into_iter().find(|run| run.plan == *plan && run.operation.kind == Kind::Test);
-    let Some(drill) = drill.filter(|drill| drill.status == RunStatus::Done || drill.status == RunStatus::Failed) else {
+    let newest = runs.into_iter().filter(|run| run.plan == *plan).find(|run| match run.operation.kind {
+        Kind::Test => true,
+        Kind::Cleanup => run.status == RunStatus::Done,
+        _ => false,
+    });
+    // A drill that was undone or aborted has left nothing: its steps have taken back what they made.
+    let stands = |run: &RunSummary| matches!(run.status, RunStatus::Done | RunStatus::Failed);
+    let Some(drill) = newest.filter(|run| run.operation.kind == Kind::Test && stands(run)) else {
         return Err(Failure::refused(format!("there is no drill of `{plan}` to take away"))
             .help("`muster status` shows what stands; an unfinished drill is stopped with `muster cancel`"));
     };

@@ -23,9 +23,10 @@ pub fn line(record: &Record) -> (Level, Option<&StepId>, String) {
 fn said(event: &Event) -> (Level, String) {
     use Level::*;
     match event {
-        Event::RunOpened { plan, operation, who, why, .. } => {
+        Event::RunOpened { plan, operation, who, why, signed, .. } => {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-            (Info, format!("{plan} · {operation}, by {who}{why}"))
+            let signed = if signed.is_some() { "; both sides running is signed for in advance" } else { "" };
+            (Info, format!("{plan} · {operation}, by {who}{why}{signed}"))
         }
         Event::EngineClaimed { engine } => (Detail, format!("carried out by {engine}")),
         Event::EngineReleased => (Detail, "waits; `muster resume` goes on".into()),

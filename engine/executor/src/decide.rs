@@ -6,7 +6,7 @@
 use crate::chart::{Chart, Entry, STEPS_AT_ONCE, Way, can_undo, lock_capacity, way};
 use crate::text::fill;
 use muster_journal::{
-    Event, NodeState, Question, QuestionKind, RunState, RunStatus, SkippedBy, Stand, StepOutput, effect_key,
+    Answer, Event, NodeState, Question, QuestionKind, RunState, RunStatus, SkippedBy, Stand, StepOutput, effect_key,
 };
 use muster_ports::{EffectKey, Failure, FailureClass, Timestamp};
 use muster_runsheet::{Action, Node, NodeKind, Otherwise, RetrySheet, StepId};
@@ -17,7 +17,8 @@ use std::time::Duration;
 pub const LOOK_LIMIT: Duration = Duration::from_secs(60);
 /// Longest pause between two attempts, however often it has grown.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(600);
-/// An approval given before the point of no return is asked again on resume when it is older.
+/// An approval given before the point of no return is asked again on resume when it is older, and a signature given with
+/// the order to run does not answer a question that comes later: both speak of another world by then.
 pub const ANSWER_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// Whether the runner is asked, before it acts, if the effect holds already.
@@ -203,7 +204,17 @@ impl Plan<'_> {
                 .all(|&next| self.state.node_at(next).is_some_and(|next| next.stand == Stand::Waiting))
     }
 
+    /// The signature that came with the order to run, for a question asked soon enough after it.
+    fn signed(&self, node: &NodeState) -> Option<&Answer> {
+        let soon = node.asked_at.is_some_and(|asked| asked.since(self.state.opened_at) <= ANSWER_AGE_MAX);
+        let split_brain = node.question.as_ref().is_some_and(|question| question.kind == QuestionKind::SplitBrain);
+        self.state.signed.as_ref().filter(|_| soon && split_brain)
+    }
+
     fn asking(&mut self, node: &NodeState, sheet: &Node) {
+        if let Some(answer) = self.signed(node).cloned() {
+            return self.record(vec![Event::Answered { node: node.id.clone(), answer }]);
+        }
         let deadline = node.deadline.unwrap_or(self.now);
         if deadline > self.now {
             return self.todo.push(Do::Expect(deadline));

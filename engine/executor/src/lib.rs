@@ -25,7 +25,7 @@ pub mod text;
 
 pub use chart::Chart;
 pub use command::{Command, CommandReceiver, CommandSender, Waiting, accept, commands, waiting};
-pub use decide::{Attempt, Do, Look, decide};
+pub use decide::{ANSWER_AGE_MAX, Attempt, Do, Look, decide};
 pub use executor::{Executor, ExecutorError, OnPause, RunEnd};
 pub use observer::{RunObserver, Unwatched};
 pub use runner::{Acted, Observation, StepContext, StepRunner};

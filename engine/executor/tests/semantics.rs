@@ -226,6 +226,40 @@ async fn a_signature_leads_back_into_the_step_that_asked() {
     assert!(records.iter().any(|record| matches!(record.event, Event::FenceProven { .. })));
 }
 
+fn signed_in_advance() -> Opening {
+    Opening { signed: Some(Answer { yes: true, who: WHO.into(), why: "the room is flooded".into() }), ..opening() }
+}
+
+/// Killed before and after each of its writes: whoever goes on finds the signature in the journal and asks nobody.
+#[tokio::test(start_paused = true)]
+async fn a_signature_given_with_the_order_outlives_whoever_took_it() {
+    for write in 1..=7 {
+        let mut bench =
+            Bench::opened(&sheet(vec![fence("f")], ""), &[("f", Behaviour::Asks)], &[], signed_in_advance()).await;
+        let writer = bench.store.reopen();
+        writer.inject(Some(Fault::DieAfter(bench.store.writes() + write)));
+        bench.store = Arc::new(writer);
+        assert_eq!(bench.drive_out().await, RunEnd::Done { degraded: vec![] }, "killed after write {write}");
+        let records = bench.executor().runs().load(&bench.run).await.unwrap().records;
+        let answers: Vec<_> = records
+            .iter()
+            .filter_map(|record| match &record.event {
+                Event::Answered { answer, .. } => Some(answer.why.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(answers, ["the room is flooded"], "killed after write {write}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signature_given_with_the_order_does_not_answer_for_ever() {
+    let bench = Bench::opened(&sheet(vec![fence("f")], ""), &[("f", Behaviour::Asks)], &[], signed_in_advance()).await;
+    tokio::time::sleep(ANSWER_AGE_MAX + std::time::Duration::from_secs(1)).await;
+    let RunEnd::Paused { waiting } = bench.drive().await.unwrap() else { panic!("it asks anew") };
+    assert!(matches!(&waiting[0], Waiting::Question { .. }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_told_after_a_crash_is_for_a_person() {
     let chain = sheet(vec![act("dark"), act("next")], "dark>next");
@@ -353,6 +387,7 @@ fn decide_is_pure() {
         who: WHO.into(),
         why: String::new(),
         incident: None,
+        signed: None,
     };
     let record = Record {
         seq: 0,

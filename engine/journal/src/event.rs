@@ -132,6 +132,9 @@ pub enum Event {
         why: String,
         /// When the incident began, if it was said: the clock of the RTO starts there.
         incident: Option<Timestamp>,
+        /// The signature for the question of split-brain, when it was given together with the order to run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signed: Option<Answer>,
     },
     /// An engine takes the run up. Attempts begun before it have no owner any more.
     EngineClaimed {

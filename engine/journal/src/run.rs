@@ -10,6 +10,7 @@
 
 use crate::error::JournalError;
 use crate::event::*;
+use crate::outcome::Answer;
 use crate::state::{RunState, fold};
 use bytes::Bytes;
 use muster_ports::{RunId, StateStore, StoreError, Timestamp, Write};
@@ -44,6 +45,9 @@ pub struct Opening {
     pub who: String,
     pub why: String,
     pub incident: Option<Timestamp>,
+    /// The signature for the question of split-brain, given in advance. It is journaled: whoever takes the run up after
+    /// a crash need not ask again.
+    pub signed: Option<Answer>,
 }
 
 /// A run read back and checked.
@@ -155,6 +159,7 @@ impl RunStore {
             who: opening.who.clone(),
             why: opening.why.clone(),
             incident: opening.incident,
+            signed: opening.signed.clone(),
         };
         let prev_hash = genesis(run, &json);
         let record = Record { seq: 0, time: now, epoch: self.store.epoch(), prev_hash, event };

@@ -133,6 +133,8 @@ pub struct RunState {
     pub who: String,
     pub why: String,
     pub incident: Option<Timestamp>,
+    /// Given in advance for the question of split-brain.
+    pub signed: Option<Answer>,
     pub opened_at: Timestamp,
     pub status: RunStatus,
     pub closed_at: Option<Timestamp>,
@@ -170,7 +172,7 @@ pub fn fold(run: &RunId, sheet: &Runsheet, records: &[Record]) -> Result<RunStat
 
 impl RunState {
     pub fn opened(run: &RunId, sheet: &Runsheet, first: &Record) -> Result<Self, JournalError> {
-        let Event::RunOpened { format, plan, operation, who, why, incident, .. } = &first.event else {
+        let Event::RunOpened { format, plan, operation, who, why, incident, signed, .. } = &first.event else {
             let why = "a run begins with `run-opened`".to_owned();
             return Err(JournalError::IllegalRun { seq: first.seq, event: first.event.word(), why });
         };
@@ -186,6 +188,7 @@ impl RunState {
             who: who.clone(),
             why: why.clone(),
             incident: *incident,
+            signed: signed.clone(),
             opened_at: first.time,
             status: RunStatus::Open,
             closed_at: None,

@@ -60,7 +60,7 @@ fn done(node: &str) -> Event {
 
 async fn opened(store: &Arc<MemoryStore>, ids: &[&str]) -> (RunStore, RunJournal) {
     let runs = RunStore::new(store.clone());
-    let opening = Opening { who: "anna".into(), why: "drill".into(), incident: None };
+    let opening = Opening { who: "anna".into(), why: "drill".into(), incident: None, signed: None };
     runs.create(&"r1".into(), &sheet(ids), &opening, Timestamp(1_000)).await.unwrap();
     let journal = runs.journal(&"r1".into()).await.unwrap();
     (runs, journal)
@@ -148,7 +148,7 @@ fn downtime_counts_for_acts_and_not_for_checks() {
             operation: sheet.operation,
             who: "anna".into(),
             why: String::new(),
-            incident: None,
+            incident: None, signed: None,
         },
     );
     push(1_000, started("act", 1));

@@ -8,9 +8,15 @@ use muster_ports::*;
 use muster_runsheet::FenceProof;
 
 const POWERED_OFF: &str = "powered off and barred from starting";
+const FOUND_OFF: &str = "found off and barred from starting";
 
 impl Steps {
-    pub(crate) async fn observe_fence(&self, site: &SiteName, machines: &[MachineName]) -> Result<Observation> {
+    pub(crate) async fn observe_fence(
+        &self,
+        site: &SiteName,
+        machines: &[MachineName],
+        proof: FenceProof,
+    ) -> Result<Observation> {
         let instances = match self.soon(site, self.site(site)?.instances()).await {
             Ok(instances) => instances,
             // Whatever keeps the site from answering, nothing is proven; the act says what follows from that.
@@ -18,9 +24,12 @@ impl Steps {
         };
         let proven = |machine: &MachineName| {
             let name = InstanceName::live(machine);
-            instances.iter().any(|state| state.instance == name && state.fenced && state.power == Power::Off)
+            match instances.iter().find(|state| state.instance == name) {
+                Some(state) => state.fenced && state.power == Power::Off,
+                None => proof == FenceProof::FoundOff,
+            }
         };
-        Ok(if machines.iter().all(proven) { Observation::Holds(fenced()) } else { Observation::DoesNotHold })
+        Ok(if machines.iter().all(proven) { Observation::Holds(fenced(proof)) } else { Observation::DoesNotHold })
     }
 
     pub(crate) async fn act_fence(
@@ -30,6 +39,9 @@ impl Steps {
         machines: &[MachineName],
         proof: FenceProof,
     ) -> Result<Acted> {
+        if proof == FenceProof::FoundOff {
+            return self.bar_what_is_off(cx, site, machines).await.map(Acted::Done);
+        }
         // A site that cannot even say who it is proves nothing, for whatever reason: at its address may answer a stranger.
         let greeting = match self.site(site) {
             Ok(reached) => self.soon(site, reached.facts()).await.map(drop),
@@ -38,7 +50,7 @@ impl Steps {
         let unreachable = match greeting {
             Err(failure) => failure,
             Ok(()) => match self.fence_all(site, machines).await {
-                Ok(()) => return Ok(Acted::Done(fenced())),
+                Ok(()) => return Ok(Acted::Done(fenced(proof))),
                 Err(failure) if failure.is_retryable() => failure,
                 Err(failure) => return Err(failure),
             },
@@ -60,6 +72,43 @@ impl Steps {
             ))
             .help(format!("make sure that the machines at `{site}` are off or cut off, then decide `redo` to be asked again, or abort"))),
         }
+    }
+
+    /// Bars each machine that is off from starting. Production runs elsewhere: one that is on runs twice.
+    async fn bar_what_is_off(
+        &self,
+        cx: StepContext<'_>,
+        site: &SiteName,
+        machines: &[MachineName],
+    ) -> Result<StepOutput> {
+        let reached = self.site(site)?;
+        let instances = self.soon(site, reached.instances()).await?;
+        let found = |machine: &MachineName| {
+            let name = InstanceName::live(machine);
+            instances.iter().find(|state| state.instance == name)
+        };
+        // All of them are looked at before anything is changed.
+        for machine in machines {
+            if found(machine).is_some_and(|state| state.power == Power::On) {
+                let now = &cx.sheet.target;
+                return Err(Failure::refused(format!(
+                    "machine `{machine}` is on at site `{site}` too, though production runs at `{now}`"
+                ))
+                .help(format!(
+                    "save what users have written there since the failover, then `muster power off {site} {machine}` and decide `retry`"
+                )));
+            }
+        }
+        for machine in machines {
+            if found(machine).is_some_and(|state| !state.fenced) {
+                at(site, reached.fence(&InstanceName::live(machine)).await)?;
+                let now = &cx.sheet.target;
+                cx.calls
+                    .note(&format!("{machine} at {site} is barred from starting: production runs at {now}"))
+                    .await?;
+            }
+        }
+        Ok(StepOutput::Fence { how: FOUND_OFF.to_owned() })
     }
 
     /// Fences each machine and looks whether it is off: a promise is no proof.
@@ -134,8 +183,9 @@ impl Steps {
     }
 }
 
-fn fenced() -> StepOutput {
-    StepOutput::Fence { how: POWERED_OFF.to_owned() }
+fn fenced(proof: FenceProof) -> StepOutput {
+    let how = if proof == FenceProof::FoundOff { FOUND_OFF } else { POWERED_OFF };
+    StepOutput::Fence { how: how.to_owned() }
 }
 
 fn whole_seconds(age: std::time::Duration) -> u64 {

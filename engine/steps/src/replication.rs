@@ -1,7 +1,7 @@
 //! Points, the last cycle, the turn of direction: what recovery steps ask of replication.
 
 use crate::Steps;
-use crate::context::{at, drill_of, text};
+use crate::context::{drill_of, text};
 use crate::locks::{LandedRecord, LockRecord, landed_key, lock_key};
 use muster_executor::StepContext;
 use muster_journal::StepOutput;
@@ -75,40 +75,8 @@ impl Steps {
         target: &SiteName,
     ) -> Result<StepOutput> {
         let point = self.landed_point(cx, group).await?;
-        self.bar_where_it_left(cx, group, source).await?;
         self.recovery.reverse(group, source, target, &point).await?;
         Ok(text(format!("replicates from {source} to {target}, from point {point} on")))
-    }
-
-    /// Production is not protected while it may run twice. A site that came back after somebody signed for its death was
-    /// never fenced, and may run the same machines or start them at any time. One that is on is not cut off in silence:
-    /// what it has written since is nowhere else.
-    async fn bar_where_it_left(&self, cx: StepContext<'_>, group: &GroupName, now: &SiteName) -> Result<()> {
-        let left = &cx.sheet.source;
-        if left == now {
-            return Ok(());
-        }
-        let reached = self.site(left)?;
-        let instances = self.soon(left, reached.instances()).await?;
-        let members = cx.sheet.groups.get(group).map(|group| group.machines.as_slice()).unwrap_or_default();
-        for instance in members.iter().map(InstanceName::live) {
-            let Some(found) = instances.iter().find(|state| state.instance == instance) else { continue };
-            if found.power == Power::On {
-                return Err(Failure::refused(format!(
-                    "machine `{instance}` is on at site `{left}` too, though production runs at `{now}`"
-                ))
-                .help(format!(
-                    "save what users have written there since the failover, then `muster power off {left} {instance}` and decide `retry`"
-                )));
-            }
-            if !found.fenced {
-                at(left, reached.fence(&instance).await)?;
-                cx.calls
-                    .note(&format!("{instance} at {left} is barred from starting: production runs at {now}"))
-                    .await?;
-            }
-        }
-        Ok(())
     }
 
     pub(crate) async fn act_resync(&self, cx: StepContext<'_>, group: &GroupName) -> Result<StepOutput> {

@@ -4,7 +4,7 @@ use super::Job;
 use super::build::{Builder, Flow};
 use super::live::{groups, machines, ready, settle};
 use super::rise;
-use muster_runsheet::{Action, MachineName, SheetPhase, StepId};
+use muster_runsheet::{Action, FenceProof, MachineName, SheetPhase, StepId};
 use std::collections::BTreeMap;
 
 /// Ends a failover before it is committed: away with what was landed, and the source starts again.
@@ -94,11 +94,16 @@ pub(super) fn reprotect(job: &Job<'_>, builder: &mut Builder) {
         vec![job.source.clone(), next.clone(), now.clone()]
     };
     let lock = ready(job, builder, Action::Verify { required, probed: Vec::new() }, false);
-    let mut before = vec![lock.clone()];
+    // Production is not protected while it may run twice: a site that came back after somebody signed for its death was
+    // never fenced.
+    let action = Action::Fence { site: job.source.clone(), machines: machines(job), proof: FenceProof::FoundOff };
+    let fence = builder.derived("fence", SheetPhase::Land, action, "reprotect, land");
+    builder.edge(&lock, &fence);
+    let mut before = vec![fence.clone()];
     for group in groups(job) {
         let action = Action::Reverse { group: group.clone(), source: now.clone(), target: next.clone() };
         let reverse = builder.derived(format!("reverse/{group}"), SheetPhase::Land, action, "reprotect, land");
-        builder.edge(&lock, &reverse);
+        builder.edge(&fence, &reverse);
         let action = Action::Resync { group: group.clone() };
         let resync = builder.derived(format!("resync/{group}"), SheetPhase::Land, action, "reprotect, land");
         builder.edge(&reverse, &resync);

@@ -7,8 +7,8 @@ use muster_executor::*;
 use muster_journal::*;
 use muster_ports::*;
 use muster_runsheet::{
-    Action, Carriers, Direction, Duration, Edge, EdgeKind, FenceProof, Hash, Kind, Node, NodeKind, Operation, Otherwise,
-    RUNSHEET_FORMAT, RetrySheet, Runsheet, SheetPhase,
+    Action, Carriers, Direction, Duration, Edge, EdgeKind, FenceProof, Hash, Kind, Node, NodeKind, Operation,
+    Otherwise, RUNSHEET_FORMAT, RetrySheet, Runsheet, SheetPhase,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -361,17 +361,25 @@ pub struct Bench {
 pub const WHO: &str = "anna";
 
 pub fn opening() -> Opening {
-    Opening { who: WHO.into(), why: "test".into(), incident: None }
+    Opening { who: WHO.into(), why: "test".into(), incident: None, signed: None }
 }
 
 impl Bench {
     pub async fn new(sheet: &Runsheet, behaviour: &[(&str, Behaviour)], people: &[(&str, Say)]) -> Self {
+        Self::opened(sheet, behaviour, people, opening()).await
+    }
+    pub async fn opened(
+        sheet: &Runsheet,
+        behaviour: &[(&str, Behaviour)],
+        people: &[(&str, Say)],
+        opening: Opening,
+    ) -> Self {
         let world = Arc::new(World::new(behaviour));
         let store = Arc::new(MemoryStore::new());
         let clock = Arc::new(VirtualClock::default());
         let people = people.iter().map(|(step, say)| ((*step).to_owned(), say.clone())).collect();
         let mut bench = Self { world, store, run: RunId::new(""), clock, people };
-        bench.run = bench.executor().open_run(sheet, opening()).await.unwrap();
+        bench.run = bench.executor().open_run(sheet, opening).await.unwrap();
         bench
     }
     pub fn executor(&self) -> Executor {

@@ -2,7 +2,7 @@
 
 use crate::fakes::*;
 use muster_executor::{Observation, StepRunner};
-use muster_journal::StepOutput;
+use muster_journal::{Answer, StepOutput};
 use muster_ports::*;
 use muster_runsheet::*;
 use muster_steps::{LandedRecord, LockRecord};
@@ -244,26 +244,34 @@ async fn what_belongs_to_the_executor_is_refused() {
     bench.undo().await;
 }
 
-/// Somebody signed that `hq` is dead; it was only cut off, and is back.
+/// Somebody signed that `hq` is dead; it was only cut off, and is back. Replication is turned after this step.
 #[tokio::test]
-async fn replication_is_not_turned_while_production_may_run_twice() {
-    let reverse = Action::Reverse { group: "dbs".into(), source: "dr".into(), target: "hq".into() };
-    let bench = Bench::new(Kind::Reprotect, reverse);
-    bench.store("plan/shop/landed", &landed()).await;
+async fn what_production_has_left_is_found_off_and_barred() {
+    let fence =
+        Action::Fence { site: "hq".into(), machines: vec!["db".into(), "gone".into()], proof: FenceProof::FoundOff };
+    let mut bench = Bench::new(Kind::Reprotect, fence);
     bench.hq.add("db", Power::On);
+    assert_eq!(bench.observe().await, Observation::DoesNotHold);
     let failure = bench.fails().await;
     assert_eq!(failure.class, FailureClass::Refused);
     assert!(failure.message.contains("`db` is on at site `hq` too"), "{failure}");
     assert!(failure.help.unwrap().contains("muster power off hq db"));
-    assert!(bench.recovery.calls().is_empty() && bench.hq.effects().is_empty());
+    assert!(bench.hq.effects().is_empty(), "what is on is not cut off");
     bench.hq.down.store(true, Ordering::SeqCst);
+    assert_eq!(bench.observe().await, Observation::DoesNotHold);
     assert_eq!(bench.fails().await.class, FailureClass::Transient, "what cannot be asked proves nothing");
+    bench.answer = Some(Answer { yes: true, who: "anna".into(), why: "saw the smoke".into() });
+    assert_eq!(bench.fails().await.class, FailureClass::Transient, "nobody signs for this one");
     bench.hq.down.store(false, Ordering::SeqCst);
 
     bench.hq.change("db", |state| state.power = Power::Off);
-    bench.act().await;
+    assert_eq!(bench.observe().await, Observation::DoesNotHold, "it could be started at any time");
+    let proven = StepOutput::Fence { how: "found off and barred from starting".into() };
+    assert_eq!(bench.act().await, proven);
     assert_eq!((bench.hq.effects(), bench.dr.effects()), (vec!["fence db".to_owned()], vec![]));
-    bench.act().await;
+    assert_eq!(bench.act().await, proven);
     assert_eq!(bench.hq.effects().len(), 1, "a fence that stands is left alone");
-    assert_eq!(bench.recovery.calls()[0], "reverse dbs dr hq p0");
+    assert_eq!(bench.observe().await, Observation::Holds(proven));
+    bench.undo().await;
+    assert!(bench.hq.get("db").unwrap().fenced, "production still runs elsewhere");
 }

@@ -527,7 +527,16 @@ fn sheet(kind: Kind, action: Action) -> Runsheet {
         inventory: Hash::of(""),
         sites: BTreeMap::from([("hq".into(), site("hq")), ("dr".into(), site("dr"))]),
         groups: BTreeMap::from([("dbs".into(), group)]),
-        machines: BTreeMap::from([("db".into(), MachineSheet { facts, home: "hq".into(), group: Some("dbs".into()), known_as: None, places: BTreeMap::new() })]),
+        machines: BTreeMap::from([(
+            "db".into(),
+            MachineSheet {
+                facts,
+                home: "hq".into(),
+                group: Some("dbs".into()),
+                known_as: None,
+                places: BTreeMap::new(),
+            },
+        )]),
         hooks: BTreeMap::new(),
         assumptions: vec![],
         nodes: vec![node(action, SheetPhase::Rise)],
