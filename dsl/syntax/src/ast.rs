@@ -445,9 +445,76 @@ pub enum ComparisonOperator {
     Greater,
 }
 
-/// A `test` block; kept as a tree so that the formatter and later the test runner see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Test {
     pub title: Expr,
+    pub lines: Vec<TestLine>,
     pub span: Span,
+    /// A line of it could not be read, which was reported: that one is missing proves nothing.
+    pub whole: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum TestLine {
+    Subject(Subject),
+    Given(Given),
+    Expect(Expectation),
+}
+
+/// `compile shop any`, `simulate shop unplanned seed 7`, `compile "fixtures/lossy.plan" failback`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subject {
+    /// `simulate` in place of `compile`.
+    pub simulate: bool,
+    pub of: SubjectOf,
+    pub operation: Name,
+    pub seed: Option<u64>,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum SubjectOf {
+    Plan(Ref),
+    /// A file of its own, relative to the test's.
+    File(TextValue, Span),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given {
+    pub kind: GivenKind,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum GivenKind {
+    /// `engine crashes at every step`
+    Crashes,
+    /// `hq unreachable`
+    Unreachable(Ref),
+    /// `db.start fails 2 times`
+    Fails { step: Ref, times: u64 },
+    /// `doors.approve answered yes after 4m`
+    Answered { step: Ref, yes: bool, after: Option<Expr> },
+    /// `link hq <-> dr slowed to 20Mbit/s`
+    Slowed { left: Name, right: Name, rate: Expr },
+    /// `boots at dr limited to 2`
+    Boots { site: Name, at_once: u64 },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expectation {
+    pub kind: ExpectationKind,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExpectationKind {
+    /// `never dns-swing`
+    Never(Ref),
+    /// `error E0504`
+    Error(Name),
+    /// `db before app`, `app after db`
+    Order { left: Ref, before: bool, right: Ref },
+    /// `elapsed <= 45m`
+    Holds(Comparison),
 }

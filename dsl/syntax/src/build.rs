@@ -191,9 +191,8 @@ impl Builder<'_> {
             Rule::plan => Item::Plan(self.plan(pair)?),
             Rule::test => {
                 let title = self.child_expr(pair)?;
-                let block = child(pair, Rule::test_block)?;
-                children(&block, Rule::junk).for_each(|junk| self.junk(&junk, Where::Test));
-                Item::Test(Test { title, span })
+                let (lines, whole) = self.test_lines(&child(pair, Rule::test_block)?);
+                Item::Test(Test { title, lines, span, whole })
             }
             _ => return None,
         })

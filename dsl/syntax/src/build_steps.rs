@@ -37,7 +37,7 @@ impl Builder<'_> {
         })
     }
 
-    fn comparison(&mut self, pair: &Pair<'_>) -> Option<Comparison> {
+    pub(crate) fn comparison(&mut self, pair: &Pair<'_>) -> Option<Comparison> {
         let mut sides = children(pair, Rule::expr);
         let left = self.expr(&sides.next()?)?;
         let operator = child(pair, Rule::cmp_op).and_then(|operator| match operator.as_str() {

@@ -10,6 +10,7 @@
 pub mod ast;
 mod build;
 mod build_steps;
+mod build_tests;
 mod build_values;
 mod explain;
 mod grammar;

@@ -55,7 +55,8 @@ impl Life {
         let hooks = HookHost::new(world.clock.clone(), world.random.clone());
         let steps = Steps::new(world.sites.clone(), recovery, state.clone(), hooks, world.clock.clone());
         let steps = Arc::new(steps.reaching(cast.outside.clone()));
-        let paced = Arc::new(Paced { steps, clock: world.clock.clone(), script: cast.script.clone() });
+        let paced =
+            Arc::new(Paced { steps, clock: world.clock.clone(), script: cast.script.clone(), life: store.clone() });
         let executor = Executor::new(state, paced, world.clock.clone(), world.random.clone());
         let schedule = tokio::spawn(async move {
             // It ends with the life; a site that burns is a part of the rehearsal, and cycles of it fail.

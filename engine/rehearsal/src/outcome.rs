@@ -67,8 +67,11 @@ pub struct Outcome {
     pub operation: Operation,
     pub seed: u64,
     pub status: Status,
-    /// From the opening of the run to its end, or to where it paused.
+    /// From the opening of the run until the last step that production waits for, or to where it paused: what the
+    /// promise `rto` is about. What tidies up behind it is not counted.
     pub elapsed: Duration,
+    /// To the very end.
+    pub whole: Duration,
     /// Of each group, by the point it was recovered to; nothing for a group of which none was chosen.
     pub loss: BTreeMap<GroupName, Duration>,
     /// In the order of the sheet.

@@ -1,6 +1,7 @@
 //! The real steps, each taking as long as the forecast says, and failing when a test says so.
 
 use crate::outside::UNKNOWN;
+use crate::store::Mortal;
 use async_trait::async_trait;
 use muster_executor::{Acted, Observation, StepContext, StepRunner};
 use muster_journal::StepOutput;
@@ -17,6 +18,9 @@ pub(crate) struct Script {
     /// First attempts that fail.
     pub(crate) fails: BTreeMap<StepId, u32>,
     failed: Mutex<BTreeMap<StepId, u32>>,
+    /// When the attempt under way is through. A killed engine takes none of the time with it: the work goes on at the
+    /// site.
+    through: Mutex<BTreeMap<StepId, Timestamp>>,
     assumed: Mutex<BTreeSet<String>>,
 }
 
@@ -38,6 +42,13 @@ impl Script {
         lock(&self.assumed).clone()
     }
 
+    fn through(&self, step: &StepId, now: Timestamp) -> Timestamp {
+        *lock(&self.through).entry(step.clone()).or_insert_with(|| now.plus(self.takes(step)))
+    }
+    fn begin_anew(&self, step: &StepId) {
+        lock(&self.through).remove(step);
+    }
+
     /// The failure of this attempt, when it is to fail.
     fn fault(&self, step: &StepId) -> Option<Failure> {
         let wanted = self.fails.get(step).copied()?;
@@ -57,6 +68,8 @@ pub(crate) struct Paced {
     pub(crate) steps: Arc<dyn StepRunner>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) script: Arc<Script>,
+    /// What fails in a dying engine has not failed.
+    pub(crate) life: Arc<Mortal>,
 }
 
 impl Paced {
@@ -102,16 +115,20 @@ impl StepRunner for Paced {
         if cx.answer.is_some() {
             return self.steps.act(cx).await;
         }
-        let until = self.clock.now().plus(self.script.takes(&cx.node.id));
+        let until = self.script.through(&cx.node.id, self.clock.now());
         let long = Self::works_long(&cx.node.action);
         if !long && self.clock.now() < until {
             self.clock.sleep_until(until).await;
         }
         if let Some(failure) = self.script.fault(&cx.node.id) {
             self.clock.sleep_until(until).await;
+            self.script.begin_anew(&cx.node.id);
             return Err(failure);
         }
         let result = self.steps.act(cx).await;
+        if result.is_err() && !self.life.is_dead() {
+            self.script.begin_anew(&cx.node.id);
+        }
         if long && self.clock.now() < until {
             self.clock.sleep_until(until).await;
         }

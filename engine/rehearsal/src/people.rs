@@ -100,12 +100,11 @@ impl People {
                 () = self.heard.notified() => continue,
                 () = clock.sleep_until(word.due) => {}
             }
-            lock(&self.words).remove(&step);
-            let command = Command::Answer { node: step.clone(), answer: word.answer.clone() };
-            if sender.send(command).await.is_err() {
-                // It waits for it: the run has let go of the question, or takes it up later.
-                lock(&self.words).insert(step, word);
-                std::future::pending::<()>().await;
+            let command = Command::Answer { node: step.clone(), answer: word.answer };
+            // Kept until it is durable: the run may let go of everything at this very moment, and be told later.
+            match sender.send(command).await {
+                Ok(()) => self.said(&step),
+                Err(_) => std::future::pending::<()>().await,
             }
         }
     }

@@ -15,7 +15,7 @@ use muster_executor::{RunEnd, Waiting};
 use muster_forecast::{ConditionsError, Evidence};
 use muster_journal::{LoadedRun, MemoryStore};
 use muster_ports::*;
-use muster_runsheet::{Action, Direction, Duration, Estate, Kind, Operation, PlanState, Runsheet};
+use muster_runsheet::{Action, Direction, Duration, Estate, Kind, Operation, PlanState, Runsheet, SheetPhase};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -225,6 +225,10 @@ fn outcome(
         RunEnd::Failed { .. } => (Status::Failed, Vec::new()),
         RunEnd::Paused { waiting } => (Status::Paused, waiting.iter().map(in_words).collect()),
     };
+    let whole = since(state.closed_at.unwrap_or(state.time));
+    let counts = |id: &StepId| sheet.node(id).is_some_and(|node| node.phase != SheetPhase::Settle);
+    let healthy = state.nodes().filter(|node| counts(&node.id)).filter_map(|node| node.ended_at).max();
+    let closed = matches!(status, Status::Done | Status::Degraded) && sheet.operation.kind.is_live();
     let mut effects = world.effects(&so_far, run);
     effects.extend(cast.outside.effects());
     let mut assumed = cast.script.assumed();
@@ -234,7 +238,8 @@ fn outcome(
         operation: sheet.operation,
         seed: conditions.seed,
         status,
-        elapsed: since(state.closed_at.unwrap_or(state.time)),
+        elapsed: healthy.filter(|_| closed).map_or(whole, since),
+        whole,
         loss: loss.collect(),
         steps: steps.collect(),
         timeline: timeline(sheet, &loaded.records),

@@ -43,6 +43,11 @@ pub(crate) fn timeline(sheet: &Runsheet, records: &[Record]) -> Vec<Entry> {
             }
             event => words(event),
         };
+        // Two deaths with nothing between them are one line.
+        let again = |entry: &Entry| record.event.node().is_none() && Some(&entry.text) == text.as_ref();
+        if entries.last().is_some_and(again) {
+            continue;
+        }
         if let Some(text) = text {
             let at = Duration::from(record.time.since(opened));
             entries.push(Entry { at, step: step.cloned(), event: record.event.word(), text });

@@ -135,11 +135,13 @@ fn a_dead_site_costs_what_was_written_since_the_newest_point() {
 #[test]
 fn a_step_fails_as_often_as_it_is_told_to() {
     let mut conditions = Conditions::default();
-    conditions.world.fail.insert("database.start/db".into(), 1);
+    conditions.world.fail.insert("database.start/db".into(), 2);
+    conditions.world.fail.insert("application.set-db-host".into(), 1);
     let outcome = run(&shop(), out(Kind::Planned), &conditions);
-    // Nothing in the plan says to try it again: a person has to decide.
+    // A start is tried again by itself; of a hook nothing in the plan says so, and a person has to decide.
     assert_eq!(outcome.status, Status::Paused, "{}", table(&outcome.timeline));
-    assert_eq!(outcome.attempts(&"database.start/db".into()), 1);
+    assert_eq!(outcome.attempts(&"database.start/db".into()), 3);
+    assert_eq!(outcome.attempts(&"application.set-db-host".into()), 1);
     assert!(outcome.waiting[0].contains("made to fail"), "{:?}", outcome.waiting);
 }
 
@@ -157,9 +159,11 @@ fn a_refused_approval_stops_at_the_door() {
 fn an_engine_that_dies_at_every_record_does_the_same() {
     let checked = shop();
     let calm = run(&checked, out(Kind::Planned), &Conditions::default());
+    assert!(calm.effects.iter().any(|effect| effect.contains("set-db-host")), "{:?}", calm.effects);
     let conditions = Conditions { crashes: true, ..Conditions::default() };
     let outcome = run(&checked, out(Kind::Planned), &conditions);
     assert_eq!(outcome.status, Status::Done, "{}", table(&outcome.timeline));
     assert!(outcome.crashes >= 100, "{}", outcome.crashes);
     assert_eq!(outcome.effects, calm.effects);
+    assert_eq!(outcome.elapsed, calm.elapsed, "death costs no time");
 }
