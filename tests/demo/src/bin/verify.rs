@@ -7,7 +7,10 @@ use std::process::{Command, ExitCode, Stdio};
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let say = |text: &str| println!("verify: {text}");
-    let ability = machine::prepare(&muster_lab::packages(), &say);
+    // The servers that the standard library's modules are tested against.
+    let library = include_str!("../../../stdlib/packages.txt").lines();
+    let packages: Vec<&str> = muster_lab::packages().into_iter().chain(library).collect();
+    let ability = machine::prepare(&packages, &say);
     match &ability {
         Ability::RealMachines => say("real machines: yes"),
         Ability::Simulated { why } => {
