@@ -91,7 +91,11 @@ impl Conditions {
     /// How many may hold a lock at once.
     pub(crate) fn capacity(&self, lock: &str) -> u32 {
         match lock.strip_prefix("boots@") {
-            Some(site) => self.boots.get(site).copied().unwrap_or(BOOTS_AT_ONCE),
+            Some(text) => {
+                // `boots@dr:2`: the sheet itself says how many.
+                let (site, own) = text.rsplit_once(':').unwrap_or((text, ""));
+                self.boots.get(site).copied().or(own.parse().ok()).unwrap_or(BOOTS_AT_ONCE)
+            }
             None => 1,
         }
     }

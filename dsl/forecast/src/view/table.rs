@@ -155,7 +155,8 @@ fn step_words(row: &Row<'_>) -> String {
         Fate::Stuck => "  ← fails: a person has to decide".to_owned(),
         Fate::Done | Fate::Never => String::new(),
     };
-    text + otherwise + &fate
+    let fate = whole(fate.trim_start());
+    text + otherwise + if fate.is_empty() { "" } else { "  " } + &fate
 }
 
 /// Who wrote the step: a line of a plan, or a rule.
@@ -221,7 +222,8 @@ impl Columns {
         let stage = row.nodes[0].stage.as_ref().map_or("·", |stage| stage.as_str());
         let stage: String = stage.chars().take(self.stage).collect();
         let mark = if row.span.critical && row.span.took != Duration::ZERO { CRITICAL } else { "" };
-        let was = looks.beside.and_then(|plain| plain.span(&row.span.id)?.start).map(clock).unwrap_or_default();
+        let plain = looks.beside.filter(|_| !at.is_empty()).and_then(|plain| plain.span(&row.span.id)?.start);
+        let was = plain.map(clock).unwrap_or_default();
         let took = if row.span.start.is_some() { takes(row.span) } else { String::new() };
         let times = self.times(mark, &at, &was, &took);
         let indent = width(&times) + 2 + self.stage + 2;
@@ -383,6 +385,9 @@ fn foot(forecast: &Forecast<'_>) -> String {
         out.push_str(&hang("not run in this operation: ", &left.join(" · ")));
     }
     match &forecast.unrehearsed {
+        Some(lines) if !lines.is_empty() && forecast.drills == Drills::Never => {
+            out.push_str("never rehearsed by a drill: all of it\n");
+        }
         Some(lines) if !lines.is_empty() => out.push_str(&hang("never rehearsed by a drill: ", &lines.join(", "))),
         _ => {}
     }

@@ -36,7 +36,11 @@ fn a_dry_run_shows_everything_and_changes_nothing() {
         let dot = shop.type_in(&["dry-run", "shop", operation, "--view", "dot"]).ends(0).out;
         assert!(dot.starts_with("digraph") && dot.trim_end().ends_with('}'), "{dot}");
         let json = shop.type_in(&["dry-run", "shop", operation, "--view", "json"]).ends(0).data();
-        assert_eq!(json, sheet);
+        // Ages in the forecast have gone on meanwhile; everything that would be run is the same.
+        for field in ["format", "hash", "nodes", "edges", "assumptions"] {
+            assert_eq!(json[field], sheet[field], "{field}");
+        }
+        assert_eq!(json["forecast"]["estimate"]["trials"], sheet["forecast"]["estimate"]["trials"]);
     }
     let planned = shop.type_in(&["dry-run", "shop", "planned"]).ends(0).out;
     for part in ["no return", "stop db at hq", "start db at dr", "http :8080/ready", "10.60.20.11", "approve"] {
