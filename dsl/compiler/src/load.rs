@@ -15,8 +15,21 @@ const NEWEST_EDITION: u32 = 2026;
 pub(crate) fn load(cx: &mut Context<'_>, files: &[String]) {
     let std = add_std(cx, "std/probe");
     cx.prelude = std;
-    for path in files {
-        let path = normal(path);
+    // What is of others comes last: plans that use it read it under its lock.
+    let mut next = 0;
+    let of_others = |path: &&String| crate::lock::is_vendored(&normal(path));
+    read_all(cx, files.iter().filter(|path| !of_others(path)), &mut next);
+    read_all(cx, files.iter().filter(of_others), &mut next);
+    let asked = |path: &String| cx.sources.iter().find(|(_, file)| file.path == normal(path)).map(|(id, _)| id);
+    cx.main = files.first().and_then(asked).unwrap_or_default();
+    report_cycles(cx);
+    check_editions(cx);
+    cx.inventory = read_inventory(cx);
+}
+
+/// Reads the files of one round, and all that they use.
+fn read_all<'f>(cx: &mut Context<'_>, files: impl Iterator<Item = &'f String>, next: &mut usize) {
+    for path in files.map(|path| normal(path)) {
         if cx.modules.iter().all(|module| module.path != path) {
             match cx.world.read(&path) {
                 Some(text) => {
@@ -37,16 +50,10 @@ pub(crate) fn load(cx: &mut Context<'_>, files: &[String]) {
             }
         }
     }
-    let asked = |path: &String| cx.sources.iter().find(|(_, file)| file.path == normal(path)).map(|(id, _)| id);
-    cx.main = files.first().and_then(asked).unwrap_or_default();
-    let mut next = 0;
-    while next < cx.modules.len() {
-        follow(cx, next);
-        next += 1;
+    while *next < cx.modules.len() {
+        follow(cx, *next);
+        *next += 1;
     }
-    report_cycles(cx);
-    check_editions(cx);
-    cx.inventory = read_inventory(cx);
 }
 
 fn add(cx: &mut Context<'_>, path: String, text: String) -> usize {

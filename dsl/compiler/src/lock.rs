@@ -21,9 +21,14 @@ pub(crate) fn vendored(path: &str) -> Option<String> {
     (name && !path.starts_with('.')).then(|| format!("{VENDOR}{path}.plan"))
 }
 
+/// A file of others, by its place.
+pub(crate) fn is_vendored(path: &str) -> bool {
+    path.starts_with(VENDOR)
+}
+
 /// Whether the text may be read; says why not, at the place that asks for it.
 pub(crate) fn check(cx: &mut Context<'_>, path: &str, text: &str, asked: Span) -> Option<()> {
-    if !path.starts_with(VENDOR) {
+    if !is_vendored(path) {
         return Some(());
     }
     let hash = Hash::of(text).0;
