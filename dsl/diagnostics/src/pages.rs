@@ -14,6 +14,7 @@ pub const PAGES: &[(u16, &str)] = &[
     (108, include_str!("../pages/E0108.md")),
     (109, include_str!("../pages/E0109.md")),
     (110, include_str!("../pages/E0110.md")),
+    (111, include_str!("../pages/E0111.md")),
     (201, include_str!("../pages/E0201.md")),
     (202, include_str!("../pages/E0202.md")),
     (203, include_str!("../pages/E0203.md")),

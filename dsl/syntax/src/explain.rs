@@ -173,6 +173,10 @@ fn mended(diagnostic: Diagnostic, line: Span, text: &str, found: &Repair) -> Dia
     let words = found.words(text);
     let help = match diagnostic.help.as_deref().and_then(|help| help.strip_prefix("it is written ")) {
         Some(form) if !words.starts_with("did you mean") => format!("{words}: it is written {form}"),
+        None => match diagnostic.help.as_deref().filter(|help| help.starts_with("names are")) {
+            Some(rule) => format!("{words} {rule}"),
+            None => words,
+        },
         _ => words,
     };
     diagnostic.help(help).fix(span, found.replacement.clone(), applicability)
@@ -299,9 +303,11 @@ fn unreadable(span: Span, text: &str, word: &str, place: Place, is_fact: bool) -
     let remaining = text.get(from..).unwrap_or("");
     from += remaining.len() - remaining.trim_start().len();
     let remaining = remaining.trim_start();
+    // Names have their own rule, whatever the line is.
+    let is_no_name = remaining.starts_with(|c: char| c.is_ascii_uppercase() || !c.is_ascii());
     let written = match form(word).filter(|_| !is_fact || is_item_fact(word, place)) {
+        _ if is_no_name => "names are written with small letters, digits, `-` and `_`".to_owned(),
         Some(form) => format!("it is written `{form}`"),
-        None if remaining.starts_with(|c: char| c.is_ascii_uppercase()) => "names are written in lower case".to_owned(),
         None => {
             "a value is written `5m`, `40GiB`, `10.0.0.5`, `\"text\"`, `[a, b]` or as a name in lower case".to_owned()
         }

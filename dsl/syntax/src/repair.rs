@@ -170,6 +170,11 @@ impl Trials<'_> {
             let lower = word.to_ascii_lowercase();
             let meant =
                 only_nearest(&lower, known()).or_else(|| known().find(|known| *known == lower && lower != word));
+            if lower != word && self.reads(at.clone(), &lower) {
+                // A name in capitals; a word of the language is found below as well, and is certain.
+                let certain = known().any(|known| known == lower);
+                return Some(Repair { at, replacement: lower, certain });
+            }
             if let Some(meant) = meant.filter(|meant| self.reads(at.clone(), meant)) {
                 return Some(Repair { at, replacement: meant.to_owned(), certain: true });
             }
@@ -235,6 +240,10 @@ impl Trials<'_> {
         for index in near.iter().filter(|index| **index > 0) {
             let at = tokens.get(*index)?.clone();
             let start = tokens.get(*index - 1)?.end;
+            // What touches the word before it may be a part of it.
+            if start == at.start {
+                continue;
+            }
             if self.reads(start..at.end, "") {
                 return Some(Repair { at: start..at.end, replacement: String::new(), certain: false });
             }

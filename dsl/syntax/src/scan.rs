@@ -14,6 +14,11 @@ pub(crate) const NESTING_MAX: usize = 32;
 /// Bytes of one file. Plans are written by hand; a larger file is something else.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
 
+/// Messages of one file up to which the place of a missing mark is looked for: that costs some readings of its line.
+const SEARCHES_MAX: usize = 20;
+/// What stands where bytes were no UTF-8.
+const NO_CHARACTER: char = '\u{fffd}';
+
 /// Stands for a byte that cannot be part of any line; only `junk` takes it.
 const FILLER: u8 = 0x01;
 /// What closes a block that was never closed, and what opens one that was never opened.
@@ -128,13 +133,29 @@ fn mend(file: FileId, source: &str, lexer: Lexer<'_>, found: Found) -> Scan {
     mended.extend_from_slice(&bytes[from..]);
     let mut diagnostics = lexer.diagnostics;
     diagnostics.extend(found.diagnostics);
+    let mut no_text: Vec<usize> = source.match_indices(NO_CHARACTER).map(|(at, _)| at).collect();
+    if let Some(first) = no_text.first().copied() {
+        diagnostics.push(not_text(file, first, no_text.len()));
+    }
     let mut damage: Vec<usize> =
         diagnostics.iter().map(|diagnostic| diagnostic.primary.span.start as usize).chain(found.quiet).collect();
+    damage.append(&mut no_text);
     damage.sort_unstable();
     // Fillers replace whole characters byte by byte, so the copy is still UTF-8; a lossy copy would only cost offsets.
     let mended =
         String::from_utf8(mended).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
     Scan { file, mended, insertions, comments: lexer.comments, diagnostics, damage }
+}
+
+/// One message for all of them: a file in another encoding has many.
+fn not_text(file: FileId, first: usize, count: usize) -> Diagnostic {
+    let place = span(file, &(first..first + NO_CHARACTER.len_utf8()));
+    let diagnostic = Diagnostic::error(111, "this file is not UTF-8 text", place, "no character")
+        .help("save it as UTF-8; editors call that \"encoding\"");
+    match count {
+        1 => diagnostic,
+        _ => diagnostic.note(format!("{count} places in this file are no characters")),
+    }
 }
 
 impl Scan {
@@ -271,7 +292,11 @@ impl<'s> Lexer<'s> {
             "no closing `\"` on this line",
         )
         .help("end it with `\"`; a text over several lines is written between `\"\"\"` and `\"\"\"`");
-        self.diagnostics.push(with_mark(self.file, self.source, self.at, "\"", diagnostic));
+        let search = self.diagnostics.len() < SEARCHES_MAX;
+        self.diagnostics.push(match search {
+            true => with_mark(self.file, self.source, self.at, "\"", diagnostic),
+            false => diagnostic,
+        });
         self.broken.push(range);
         self.broken_lines.push(self.line);
         self.at = end;
@@ -504,6 +529,9 @@ impl Pairing<'_, '_> {
 
     /// A `}` whose `{` is missing: on its own line, or on the line above that stands in its column.
     fn was_never_opened(&mut self, close: Bracket) -> bool {
+        if self.found.diagnostics.len() >= SEARCHES_MAX {
+            return false;
+        }
         let source = self.lexer.source;
         let partner = self.stack.iter().rev().find(|open| open.sign == b'{');
         let diagnostic = |at: usize| {
@@ -556,7 +584,9 @@ impl Pairing<'_, '_> {
             format!("no `{close}` belongs to this `{sign}`"),
         )
         .help(format!("add the missing `{close}`"));
+        let search = self.found.diagnostics.len() < SEARCHES_MAX;
         self.found.diagnostics.push(match open.sign {
+            _ if !search => diagnostic,
             b'{' => diagnostic.fix(span(self.file, &(end..end)), missing, Applicability::Maybe),
             _ => with_mark(self.file, self.lexer.source, open.at, &close.to_string(), diagnostic),
         });
@@ -585,7 +615,10 @@ impl Pairing<'_, '_> {
             b']' => "[",
             _ => "{",
         };
-        let opened = with_mark(self.file, self.lexer.source, close.at, open, diagnostic.clone());
+        let opened = match self.found.diagnostics.len() < SEARCHES_MAX {
+            true => with_mark(self.file, self.lexer.source, close.at, open, diagnostic.clone()),
+            false => diagnostic.clone(),
+        };
         self.found.diagnostics.push(match (close.sign, opened.fix.is_some()) {
             (b'}', _) | (_, false) => diagnostic
                 .help(format!("delete this `{sign}`, or look above for the block that was closed too early"))
