@@ -1,14 +1,14 @@
 //! What must hold between plans, groups, policies and routes.
 
 use crate::context::Context;
-use crate::groups::GroupModel;
+use crate::groups::{GroupModel, groups_of_machines};
 use crate::lower::Addresses;
 use crate::model::{PlanModel, RISING};
 use crate::policies::PolicyModel;
 use crate::{Program, plans::Resolved};
 use muster_diagnostics::Diagnostic;
 use muster_runsheet::{Kind, PointChoice};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub(crate) type Policies = BTreeMap<String, Option<PolicyModel>>;
 
@@ -20,9 +20,10 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
     }
     check_shared_machines(cx, plans);
     let started: BTreeSet<String> = plans.iter().flat_map(|plan| plan.model.machines.keys().cloned()).collect();
+    let group_of = groups_of_machines(&cx.groups);
     for plan in plans {
         let before = cx.errors();
-        check_machines(cx, &plan.model);
+        check_machines(cx, &plan.model, &group_of);
         check_groups(cx, plan, &started, policies);
         check_networks(cx, program, &plan.model);
         check_macs(cx, &plan.model);
@@ -119,7 +120,7 @@ fn check_shared_machines(cx: &Context<'_>, plans: &mut [Resolved]) {
 }
 
 /// Where machines are (E0302), and that each is protected (E0303) or rebuilt.
-fn check_machines(cx: &Context<'_>, plan: &PlanModel) {
+fn check_machines(cx: &Context<'_>, plan: &PlanModel, group_of: &HashMap<&str, &GroupModel>) {
     for (machine, span) in &plan.machines {
         let Some(entry) = cx.machines.get(machine) else { continue };
         if !entry.at.is_empty() && !entry.at.contains_key(plan.from.as_str()) {
@@ -140,7 +141,7 @@ fn check_machines(cx: &Context<'_>, plan: &PlanModel) {
             );
             continue;
         }
-        let group = cx.groups.values().find(|group| group.machines.iter().any(|(name, _)| name == machine));
+        let group = group_of.get(machine.as_str());
         let created = plan.created.contains(machine);
         match group {
             Some(group) if group.policy.is_some() || group.broken || created => {}

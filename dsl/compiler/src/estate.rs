@@ -2,9 +2,11 @@
 
 use crate::checks::Policies;
 use crate::context::Context;
+use crate::groups::groups_of_machines;
+use crate::model::PlanModel;
 use crate::plans::Resolved;
 use muster_runsheet::{Estate, GroupSheet, MachineSheet, SiteName, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]) -> Estate {
     let mut estate = Estate {
@@ -13,7 +15,15 @@ pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]
         policies: policies.values().flatten().map(|policy| (policy.sheet.name.clone(), policy.sheet.clone())).collect(),
         ..Estate::default()
     };
-    let plan_of = |machine: &str| plans.iter().map(|plan| &plan.model).find(|plan| plan.machines.contains_key(machine));
+    // The first that names it, where two do.
+    let mut plan_of: HashMap<&str, &PlanModel> = HashMap::new();
+    for plan in plans.iter().map(|plan| &plan.model) {
+        for machine in plan.machines.keys() {
+            plan_of.entry(machine).or_insert(plan);
+        }
+    }
+    let plan_of = |machine: &str| plan_of.get(machine).copied();
+    let group_of = groups_of_machines(&cx.groups);
     for group in cx.groups.values() {
         let plan = group.machines.iter().find_map(|(machine, _)| plan_of(machine));
         let sheet = GroupSheet {
@@ -31,8 +41,7 @@ pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]
         let home = plan_of(name).and_then(|plan| entry.at.get_key_value(plan.from.as_str()));
         let home = home.or_else(|| entry.at.get_key_value(entry.first_site()?));
         let Some((home, facts)) = home else { continue };
-        let group = cx.groups.values().find(|group| group.machines.iter().any(|(machine, _)| machine == name));
-        let group = group.map(|group| group.name.as_str().into());
+        let group = group_of.get(name.as_str()).map(|group| group.name.as_str().into());
         estate.machines.insert(
             name.as_str().into(),
             MachineSheet {

@@ -8,7 +8,7 @@ use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
 use muster_runsheet::{MachineFacts, SiteName};
 use muster_syntax::ast::{self, ExprKind, Item};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const GROUP: Shape =
     Shape { what: "a group", known: &["policy", "machines", "together"], required: &["machines"], conditional: &[] };
@@ -57,6 +57,17 @@ pub(crate) fn resolve_groups(cx: &mut Context<'_>) {
         }
     }
     cx.groups = groups;
+}
+
+/// The group of each machine; the first by name, where several have it.
+pub(crate) fn groups_of_machines(groups: &BTreeMap<String, GroupModel>) -> HashMap<&str, &GroupModel> {
+    let mut of: HashMap<&str, &GroupModel> = HashMap::new();
+    for group in groups.values() {
+        for (machine, _) in &group.machines {
+            of.entry(machine).or_insert(group);
+        }
+    }
+    of
 }
 
 fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupModel {

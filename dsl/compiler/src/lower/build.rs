@@ -6,7 +6,8 @@ use muster_runsheet::{
     Action, Duration, Edge, EdgeKind, LeftOut, MachineName, Node, NodeKind, Otherwise, RetrySheet, SheetPhase,
     StageName, StepId,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::LazyLock;
 
 /// Delay before the first repeat of a derived step; growing by [`RETRY_FACTOR`].
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -50,11 +51,13 @@ pub(crate) struct Builder {
 
 pub(crate) type Finished = (Vec<Node>, Vec<Edge>, Vec<LeftOut>, Vec<String>);
 
+/// The table of the standard library has a line for every verb; its own test holds that each is read.
 fn timing(verb: &str) -> (Duration, u32) {
-    // The table of the standard library has a line for every verb; its own test holds that each is read.
-    let line = muster_stdlib::timing(verb);
-    let within = line.and_then(|line| line.within.parse().ok()).unwrap_or(Duration::from_mins(10));
-    (within, line.map_or(0, |line| line.retries))
+    static READ: LazyLock<HashMap<&str, (Duration, u32)>> = LazyLock::new(|| {
+        let read = |line: muster_stdlib::Timing| Some((line.verb, (line.within.parse().ok()?, line.retries)));
+        muster_stdlib::timings().filter_map(read).collect()
+    });
+    READ.get(verb).copied().unwrap_or((Duration::from_mins(10), 0))
 }
 
 /// The default limit of a verb.
@@ -80,6 +83,20 @@ fn locks_of(action: &Action) -> Vec<String> {
         Action::Start { machine, site } => vec![format!("boots@{site}"), format!("machine:{machine}")],
         other => other.machine().map(|machine| format!("machine:{machine}")).into_iter().collect(),
     }
+}
+
+/// Whether `first` is somewhere before `second`. Most often it is right before it: near steps are looked at first.
+fn is_before(before: &HashMap<&StepId, Vec<&StepId>>, first: &StepId, second: &StepId) -> bool {
+    let mut seen: HashSet<&StepId> = HashSet::new();
+    let mut waiting = VecDeque::from([second]);
+    while let Some(id) = waiting.pop_front() {
+        let from = before.get(id).map_or(&[][..], Vec::as_slice);
+        if from.contains(&first) {
+            return true;
+        }
+        waiting.extend(from.iter().copied().filter(|from| seen.insert(from)));
+    }
+    false
 }
 
 impl Builder {
@@ -237,28 +254,25 @@ impl Builder {
         self.started.insert(machine.clone(), (id.clone(), span));
     }
 
-    /// A check of a machine needs its start somewhere before it: E0311.
-    pub(crate) fn check_order(&mut self) {
-        let mut before: BTreeMap<&StepId, Vec<&StepId>> = BTreeMap::new();
+    /// What each step waits for.
+    fn before(&self) -> HashMap<&StepId, Vec<&StepId>> {
+        let mut before: HashMap<&StepId, Vec<&StepId>> = HashMap::new();
         for (from, to) in &self.edges {
             before.entry(to).or_default().push(from);
         }
+        before
+    }
+
+    /// A check of a machine needs its start somewhere before it: E0311.
+    pub(crate) fn check_order(&mut self) {
+        let before = self.before();
         let mut wrong = Vec::new();
         for node in self.nodes.values().filter(|node| node.phase == SheetPhase::Rise) {
             let (Action::Check { machine, .. }, Some(span)) = (&node.action, self.spans.get(&node.id)) else {
                 continue;
             };
             let start = self.started.get(machine);
-            let mut seen: BTreeSet<&StepId> = BTreeSet::new();
-            let mut waiting = vec![&node.id];
-            while let Some(id) = waiting.pop() {
-                for from in before.get(id).into_iter().flatten() {
-                    if seen.insert(from) {
-                        waiting.push(from);
-                    }
-                }
-            }
-            if start.is_some_and(|(id, _)| seen.contains(id)) {
+            if start.is_some_and(|(id, _)| is_before(&before, id, &node.id)) {
                 continue;
             }
             let mut diagnostic = Diagnostic::error(
