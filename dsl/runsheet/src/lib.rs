@@ -4,6 +4,7 @@
 //! no text to carry it out, and the file that was reviewed is the file that runs.
 
 pub mod assumption;
+pub mod beyond;
 pub mod estate;
 pub mod inventory;
 pub mod names;
@@ -16,6 +17,7 @@ pub mod week;
 pub mod window;
 
 pub use assumption::{Assumption, Broken};
+pub use beyond::{PolicyNeed, RunNeed};
 pub use estate::*;
 pub use inventory::*;
 pub use names::*;

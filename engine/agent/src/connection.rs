@@ -68,6 +68,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(site: &SiteName, address: &str) -> Result<Self> {
+        if address.is_empty() {
+            return Err(Failure::permanent(format!("the plans name no agent for site `{site}`")).help(
+                "run `muster agent` where its manager can be reached, and add `agent = \"host:port\"` to the site",
+            ));
+        }
         let unreachable = format!("site `{site}` does not answer at {address}");
         let opening = async {
             let mut stream = TcpStream::connect(address).await.map_err(FrameError::Io)?;

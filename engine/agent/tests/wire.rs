@@ -220,3 +220,10 @@ async fn an_agent_that_falls_silent_is_given_up() {
     assert_eq!(failure.class, FailureClass::Transient);
     assert_eq!(failure.message, format!("site `dr` does not answer at {address}: nothing was heard for 10 s"));
 }
+
+#[tokio::test]
+async fn a_site_without_an_agent_says_what_is_missing() {
+    let failure = RemoteSite::new("hq".into(), "").facts().await.unwrap_err();
+    assert_eq!(failure.class, FailureClass::Permanent);
+    assert!(failure.message.contains("no agent for site `hq`"), "{failure}");
+}

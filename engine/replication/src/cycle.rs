@@ -431,6 +431,12 @@ impl Commit {
         if !protection.policy.bandwidth_windows.is_empty() {
             notes.push("bandwidth windows are not applied yet: the policy's plain rate holds at all hours".to_owned());
         }
+        if !protection.policy.tiers.is_empty() {
+            notes.push(format!("points are not thinned out yet: each is kept for {}", protection.policy.retain));
+        }
+        if protection.policy.resync_window.is_some() {
+            notes.push("the resync window is not applied yet: a resync begins when it is due".to_owned());
+        }
         for shipment in &self.shipments {
             let of = format!("`{}/{}`", shipment.order.machine, shipment.order.disk);
             let cut = find_cut(&self.cuts, &shipment.order.machine, &shipment.order.disk);

@@ -356,6 +356,15 @@ fn intent<'a>(
     if policy.cycle.as_millis() == 0 {
         return Err(Failure::permanent(format!("the policy `{}` has a cycle of no time", policy.name)));
     }
+    let needs: Vec<String> = policy.needs().iter().map(ToString::to_string).collect();
+    if !needs.is_empty() {
+        return Err(Failure::permanent(format!(
+            "the policy `{}` asks for what this muster does not do yet: {}",
+            policy.name,
+            needs.join(", ")
+        ))
+        .help("replicate in cycles (`every 10s`) over the wire, with the vault's key"));
+    }
     let find = |name: &MachineName| {
         let found = estate.machines.get(name);
         found.ok_or_else(|| Failure::permanent(format!("the group `{group}` names `{name}`, which no site has")))

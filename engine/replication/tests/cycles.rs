@@ -331,3 +331,14 @@ async fn messages_say_what_there_is() {
     world.store.pairs.lock().unwrap().insert(key, bytes::Bytes::from_static(b"{\"group\":"));
     assert_eq!(world.cycle().await.unwrap_err().class, FailureClass::Diverged);
 }
+
+/// To replicate in cycles what was promised to be continuous would be a lie.
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_asks_for_more_is_refused_by_name() {
+    let mut world = World::new(3, &plain_machines(), true, false).await;
+    let policy = world.estate.policies.values_mut().next().unwrap();
+    (policy.continuous, policy.initial_copy) = (true, muster_runsheet::InitialCopy::Offline);
+    let failure = world.replicator.protect(&world.estate, &group()).await.unwrap_err();
+    assert_eq!(failure.class, FailureClass::Permanent);
+    assert!(failure.message.ends_with("`replicate = continuous`, `initial-copy = offline`"), "{failure}");
+}

@@ -47,6 +47,7 @@ impl Steps {
         probed: &[SiteName],
     ) -> Result<StepOutput> {
         self.plan_allows(cx).await?;
+        carried_out(cx)?;
         for site in required {
             let facts = self.soon(site, self.site(site)?.facts()).await?;
             can_do(cx, site, &facts.capabilities)?;
@@ -231,6 +232,17 @@ fn held(machine: &MachineName, lock: &LockRecord) -> Failure {
     ))
 }
 
+/// What the plans say and this engine does not do is refused before anything is touched: to do nothing about it would be a
+/// lie.
+fn carried_out(cx: StepContext<'_>) -> Result<()> {
+    let missing: Vec<String> = cx.sheet.needs().iter().map(ToString::to_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::permanent(format!("this muster does not carry out yet: {}", missing.join(", ")))
+        .help("take it out of the plans, and do by hand (`manual`) or by a hook what it was to do"))
+}
+
 /// What the steps of this sheet need of a site, against what it says it can do.
 fn can_do(cx: StepContext<'_>, site: &SiteName, can: &Capabilities) -> Result<()> {
     let mut missing = Vec::new();
@@ -247,6 +259,9 @@ fn can_do(cx: StepContext<'_>, site: &SiteName, can: &Capabilities) -> Result<()
         if at == site && !held && !missing.contains(&what) {
             missing.push(what);
         }
+    }
+    if *site == cx.sheet.target && !cx.sheet.test_networks.is_empty() && !can.test_networks {
+        missing.push("drills in a network that is there for tests");
     }
     if missing.is_empty() {
         return Ok(());
