@@ -46,6 +46,14 @@ impl Chart {
         Self { before, after, locks, capacity, counted }
     }
 
+    /// Lets these steps run one at a time.
+    pub(crate) fn share(&mut self, steps: &[usize]) {
+        self.capacity.push(1);
+        for step in steps {
+            self.locks[*step].push(self.capacity.len() as u32 - 1);
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.after.len()
     }

@@ -158,14 +158,23 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     fn new(sheet: &'a Runsheet, estate: &Estate, evidence: &Evidence, conditions: &'a Conditions) -> Self {
         let spread = |node: &Node| Spread::of(node, sheet.operation, evidence.history.as_ref());
+        let spreads: Vec<Spread> = sheet.nodes.iter().map(spread).collect();
+        let floors: Vec<u64> = sheet.nodes.iter().map(|node| floor(sheet, estate, conditions, node)).collect();
+        let mut chart = Chart::new(sheet, conditions);
+        if conditions.rate(&sheet.source, &sheet.target).is_some() {
+            // A slow link is shared: copies that it holds up end as if they went over it one by one.
+            let held = |at: &usize| floors[*at] > spreads[*at].quantile(0.5).0;
+            let copies: Vec<usize> = (0..sheet.nodes.len()).filter(held).collect();
+            chart.share(&copies);
+        }
         Self {
             sheet,
             conditions,
-            chart: Chart::new(sheet, conditions),
-            spreads: sheet.nodes.iter().map(spread).collect(),
+            chart,
+            spreads,
             hashes: sheet.nodes.iter().map(|node| name_hash(node.id.as_str())).collect(),
             blows: sheet.nodes.iter().map(|node| conditions.blow(sheet, node)).collect(),
-            floors: sheet.nodes.iter().map(|node| floor(sheet, estate, conditions, node)).collect(),
+            floors,
         }
     }
 
@@ -228,8 +237,9 @@ impl<'a> Model<'a> {
 
     fn trials(&self, dice: Dice) -> Trials {
         let (mut course, mut plays) = (Course::default(), vec![Play::Ends(0); self.chart.len()]);
-        let mut took: Vec<u64> = Vec::with_capacity(TRIALS as usize);
-        for trial in 0..TRIALS {
+        let count = trials_of(self.chart.len());
+        let mut took: Vec<u64> = Vec::with_capacity(count as usize);
+        for trial in 0..count {
             for (at, play) in plays.iter_mut().enumerate() {
                 *play = self.drawn(at, dice, trial);
             }
@@ -240,25 +250,30 @@ impl<'a> Model<'a> {
         }
         took.sort_unstable();
         let promise = self.sheet.rto.filter(|_| self.sheet.operation.kind.is_live());
-        let met = promise.map(|rto| took.partition_point(|total| *total <= rto.0) as f64 / f64::from(TRIALS));
+        let met = promise.map(|rto| took.partition_point(|total| *total <= rto.0) as f64 / f64::from(count));
         Trials {
-            count: TRIALS,
+            count,
             p50: nearest_rank(&took, 0.50).map(Duration),
             p95: nearest_rank(&took, 0.95).map(Duration),
             met,
-            stuck: TRIALS - took.len() as u32,
+            stuck: count - took.len() as u32,
         }
     }
 }
 
+/// Steps drawn in all trials together: beyond this a forecast would take seconds.
+const DRAWS_MAX: usize = 4_000_000;
+/// Below this a p95 says nothing.
+const TRIALS_MIN: usize = 200;
+
+/// Very large sheets are drawn less often; the table says how often.
+fn trials_of(steps: usize) -> u32 {
+    (DRAWS_MAX / steps.max(1)).clamp(TRIALS_MIN, TRIALS as usize) as u32
+}
+
 /// One attempt of each step, in the order of the sheet: the middle of what is known of it, and no less than its link
 /// lets through. For whoever plays a run in virtual time.
-pub fn attempt_times(
-    sheet: &Runsheet,
-    estate: &Estate,
-    evidence: &Evidence,
-    conditions: &Conditions,
-) -> Vec<Duration> {
+pub fn attempt_times(sheet: &Runsheet, estate: &Estate, evidence: &Evidence, conditions: &Conditions) -> Vec<Duration> {
     let time = |node: &Node| {
         let median = Spread::of(node, sheet.operation, evidence.history.as_ref()).quantile(0.5);
         median.max(Duration(floor(sheet, estate, conditions, node)))

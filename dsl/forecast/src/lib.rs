@@ -35,5 +35,6 @@ pub use forecast::{Forecast, Question};
 pub use loss::{GroupLoss, Worst};
 pub use spread::Origin;
 
-/// Resamplings of a sheet. Enough for a p95 that is steady to a percent; a sheet of a hundred steps takes well under 100 ms.
+/// Resamplings of a sheet, unless it has thousands of steps. Enough for a p95 that is steady to a percent; a sheet of a
+/// hundred steps takes some 25 ms.
 pub const TRIALS: u32 = 2_000;

@@ -161,6 +161,10 @@ fn a_slow_link_slows_what_it_carries_and_what_may_be_lost() {
     let estimate = estimate(&planned, &Evidence::default(), &slow("256kbit/s"));
     assert_eq!(estimate.span(&"point/orders".into()).unwrap().took, Duration::from_secs(125));
     assert_eq!(plain(&planned).span(&"point/orders".into()).unwrap().took, Duration::from_secs(60));
+    // Both groups share the link: 2 MB of `front` from 0:36 on, then 4 MB of `orders`, at 8 kB/s.
+    let shared = self::estimate(&planned, &Evidence::default(), &slow("64kbit/s"));
+    let end = |group: &str| shared.span(&StepId::new(format!("point/{group}"))).unwrap().end().unwrap();
+    assert_eq!((end("front"), end("orders")), (Duration::from_secs(36 + 250), Duration::from_secs(36 + 750)));
     let unplanned = sheet(&checked, Kind::Unplanned, Direction::Out);
     let worst = |conditions: &Conditions| {
         let evidence = Evidence::default();

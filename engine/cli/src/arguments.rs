@@ -188,6 +188,13 @@ pub enum Command {
         #[command(flatten)]
         circumstances: Circumstances,
     },
+    /// Show a reviewed runsheet: its table, and what it takes for granted.
+    Show {
+        file: PathBuf,
+        /// Print the graph instead of the table.
+        #[arg(long, value_enum, default_value_t = View::Table)]
+        view: View,
+    },
     /// What changed between two runsheets: what runs earlier or later, what is no longer protected, the predicted time.
     ///
     /// Exits with 0 when they do the same, with 1 when they differ.

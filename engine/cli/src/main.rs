@@ -68,6 +68,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Log { run, verify } => show::log(common, run, verify).await,
         Command::DryRun { asked, output, view } => dry_run::dry_run(common, &asked, output, view).await,
         Command::WhatIf { asked, circumstances } => what_if::what_if(common, &asked, circumstances).await,
+        Command::Show { file, view } => dry_run::show(common, &file, view).await,
         Command::Diff { before, after } => diff::diff(common, &before, after.as_deref()).await,
         Command::Drift { inventory } => drift::drift(common, inventory.as_deref()).await,
         Command::Run { file, options } => operate::run_file(common, &file, &options).await,

@@ -12,4 +12,4 @@ pub use json::json;
 pub use muster_runsheet::view::words;
 pub use picture::svg;
 pub(crate) use table::seconds as seconds_words;
-pub use table::{Looks, clock, table};
+pub use table::{Looks, assumptions, clock, table};

@@ -403,6 +403,15 @@ fn foot(forecast: &Forecast<'_>) -> String {
     out
 }
 
+/// What the sheet takes for granted, a line each: for whoever approves it.
+pub fn assumptions(sheet: &Runsheet) -> String {
+    let mut out = "takes for granted\n".to_owned();
+    for assumed in &sheet.assumptions {
+        out.push_str(&hang(&format!("  {}: ", assumed.about), &assumed.expects));
+    }
+    out
+}
+
 /// `2:50`, `1:02:50`.
 pub fn clock(duration: Duration) -> String {
     let seconds = duration.0.div_ceil(1_000);

@@ -1,6 +1,8 @@
-//! `dry-run`: what an operation would do and how long it would take. Changes nothing.
+//! `dry-run`: what an operation would do and how long it would take; `show`: the same of a reviewed sheet. They change
+//! nothing.
 
-use super::foresee::{Asked, prepare};
+use super::foresee::{Asked, Prepared, of_file, prepare};
+use super::operate;
 use crate::arguments::{Common, View};
 use crate::exit::Exit;
 use crate::output;
@@ -8,7 +10,7 @@ use muster_control::write_whole;
 use muster_forecast::Conditions;
 use muster_forecast::view::{self, Looks};
 use muster_ports::Result;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub async fn dry_run(common: &Common, asked: &Asked, file: Option<PathBuf>, shown: View) -> Result<Exit> {
     let prepared = match prepare(common, asked).await? {
@@ -20,17 +22,34 @@ pub async fn dry_run(common: &Common, asked: &Asked, file: Option<PathBuf>, show
         write_whole(&file, sheet.to_json().as_bytes())?;
         output::say(format!("runsheet {} written to {}", sheet.hash().short(), file.display()));
     }
+    print(common, &prepared, shown, false);
+    Ok(Exit::Done)
+}
+
+/// A reviewed sheet as it was written, with what it takes for granted. What is known of it comes from the plans and the
+/// vault, where they are there.
+pub async fn show(common: &Common, file: &Path, shown: View) -> Result<Exit> {
+    let prepared = of_file(common, operate::read_sheet(file)?).await;
+    print(common, &prepared, shown, true);
+    Ok(Exit::Done)
+}
+
+fn print(common: &Common, prepared: &Prepared, shown: View, reviewed: bool) {
+    let sheet = &prepared.sheet;
     let plain = Conditions::default();
     let forecast = prepared.forecast(&plain);
     match (shown, common.json) {
         (View::Json, _) | (View::Table, true) => output::data(view::json(&forecast)),
         (View::Table, false) => {
-            output::data(view::table(&forecast, Looks { color: output::color_on_stdout(common), beside: None }));
+            let mut text = view::table(&forecast, Looks { color: output::color_on_stdout(common), beside: None });
+            if reviewed {
+                text.push_str(&format!("\n{}", view::assumptions(sheet)));
+            }
+            output::data(text);
         }
         (View::Mermaid, _) => output::data(view::mermaid(sheet)),
         (View::Dot, _) => output::data(view::dot(sheet)),
         (View::Svg, _) => output::data(view::svg(&forecast)),
     }
     prepared.object(common, &forecast);
-    Ok(Exit::Done)
 }

@@ -7,7 +7,7 @@ use crate::output;
 use muster_control::{INVENTORY_FILE, Project, Request, StatusAnswer};
 use muster_forecast::{Conditions, Dice, Evidence, Forecast, Question};
 use muster_ports::{Clock, PlanName, Result, SystemClock, Timestamp};
-use muster_runsheet::{Direction, Duration, Inventory, Kind, Operation, PlanState, Runsheet};
+use muster_runsheet::{Direction, Duration, Estate, Inventory, Kind, Operation, PlanState, Runsheet};
 
 /// The same sheet and evidence always give the same forecast: nobody should wonder why the percent moved.
 const DICE: Dice = Dice::new(2026);
@@ -30,21 +30,24 @@ pub struct Asked {
 /// A sheet and what to forecast it with.
 #[derive(Debug)]
 pub struct Prepared {
-    pub project: Project,
+    /// `None` for a sheet that stands alone.
+    project: Option<Project>,
+    nothing: Estate,
     pub sheet: Runsheet,
     evidence: Evidence,
 }
 
 impl Prepared {
     pub fn forecast<'a>(&'a self, conditions: &'a Conditions) -> Forecast<'a> {
-        let (sheet, estate) = (&self.sheet, &self.project.checked.estate);
+        let sheet = &self.sheet;
+        let estate = self.project.as_ref().map_or(&self.nothing, |project| &project.checked.estate);
         Forecast::of(Question { sheet, estate, evidence: &self.evidence, conditions, dice: DICE })
     }
 
     /// Says on stderr what the forecast means for the promise of the plan: E0404, E0412.
     pub fn object(&self, common: &Common, forecast: &Forecast<'_>) {
-        let found = self.project.checked.objections(forecast);
-        plans::print(common, &found, &self.project.checked.sources);
+        let Some(project) = &self.project else { return };
+        plans::print(common, &project.checked.objections(forecast), &project.checked.sources);
     }
 }
 
@@ -77,7 +80,20 @@ pub async fn prepare(common: &Common, asked: &Asked) -> Result<std::result::Resu
         }
     };
     evidence.inventory_age = inventory_age(&project, &sheet);
-    Ok(Ok(Prepared { project, sheet, evidence }))
+    Ok(Ok(Prepared { project: Some(project), nothing: Estate::default(), sheet, evidence }))
+}
+
+/// A sheet from a file; the plans of the folder say what they know of it, where they are there and have no errors.
+pub async fn of_file(common: &Common, sheet: Runsheet) -> Prepared {
+    let project = Project::load(&common.plans).ok().filter(|project| !project.has_errors());
+    let mut evidence = Evidence::default();
+    if let Some(project) = &project
+        && let Ok((_, known)) = known(common, project, sheet.plan.as_str()).await
+    {
+        evidence = known;
+        evidence.inventory_age = inventory_age(project, &sheet);
+    }
+    Prepared { project, nothing: Estate::default(), sheet, evidence }
 }
 
 /// Where a plan stands and what its runs have taken, by the vault; the beginning and nothing when there is no vault yet.

@@ -105,6 +105,12 @@ fn sheets_are_compared() {
     let file = |name: &str| shop.folder.path().join(name).display().to_string();
     let (old, new) = (file("old.runsheet"), file("new.runsheet"));
     shop.type_in(&["dry-run", "shop", "unplanned", "-o", &old]).ends(0);
+    let shown = shop.type_in(&["show", &old]).ends(0).out;
+    assert!(
+        shown.contains("takes for granted\n  plan:shop: `unplanned` is legal\n  machine:app: at home at hq"),
+        "{shown}"
+    );
+    narrow(&shown);
     assert_eq!(shop.type_in(&["diff", &old, &old]).ends(0).says(&["do the same"]).out, "");
     shop.type_in(&["diff", &old]).ends(0);
     shop.write_plans(|text| {
