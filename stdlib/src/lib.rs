@@ -59,6 +59,15 @@ pub fn module(path: &str) -> Option<&'static str> {
     TEXTS.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
 }
 
+/// What healthy guests print in a rehearsal, as text.
+const REHEARSED: &str = include_str!("../rehearsed");
+
+/// What a command in a guest prints in a rehearsal, by a part of the command: the first that fits.
+pub fn rehearsed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = REHEARSED.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(" => "))
+}
+
 /// One line of [`TIMINGS`]. Durations are in the language's own spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -106,6 +115,13 @@ mod tests {
         assert_eq!(verbs.len(), lines, "a verb stands twice");
         assert_eq!(timing("start").map(|timing| timing.within), Some("8m"));
         assert!(timings().all(|timing| !timing.doc.is_empty()));
+    }
+
+    #[test]
+    fn every_rehearsed_answer_is_read() {
+        let lines = REHEARSED.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(rehearsed().count(), lines);
+        assert!(rehearsed().any(|answer| answer == ("pg_is_in_recovery", "f")));
     }
 
     #[test]

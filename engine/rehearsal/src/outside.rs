@@ -62,6 +62,6 @@ impl Outside for Pretended {
     }
 
     async fn secret(&self, key: &str) -> Result<Hidden> {
-        Ok(Hidden::new(format!("pretended {key}")))
+        Ok(Hidden::new(format!("/pretended/{key}")))
     }
 }

@@ -46,8 +46,11 @@ impl World {
             let provider = SimulatedProvider::in_memory(name.clone(), clock.clone(), random.clone())?;
             provider.set_guests_run(false);
             provider.set_obliging(true);
-            let replies = conditions.guests.iter();
-            provider.set_replies(replies.map(|reply| (reply.words.clone(), reply.output.clone())).collect());
+            let given = conditions.guests.iter().map(|reply| (reply.words.clone(), reply.output.clone()));
+            let healthy = muster_stdlib::rehearsed().map(|(words, out)| {
+                (words.to_owned(), GuestOutput { code: 0, out: out.to_owned(), err: String::new() })
+            });
+            provider.set_replies(given.chain(healthy).collect());
             let carrier = carrier.over(link(conditions, name).map(|rate| rate.0 / 8));
             let local = LocalSite::in_memory(Arc::new(provider.clone()), name.clone(), Arc::new(carrier));
             sites.insert(name.clone(), Arc::new(local));

@@ -10,6 +10,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("muster-diagnostics", &[]),
     ("muster-syntax", &["muster-diagnostics"]),
     ("muster-editor", &["muster-diagnostics", "muster-syntax"]),
+    // Plans from elsewhere are printed, formatted; plans of here are read to be written for elsewhere.
+    ("muster-import", &["muster-diagnostics", "muster-syntax", "muster-editor"]),
     ("muster-runsheet", &[]),
     // What a sheet would do rests on its graph and on the assumed times of the standard library.
     ("muster-forecast", &["muster-runsheet", "muster-stdlib"]),
@@ -40,7 +42,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "muster-ports",
             "muster-runsheet",
+            // What healthy guests answer to the hooks of the standard library.
+            "muster-stdlib",
             "muster-diagnostics",
+            "muster-syntax",
             "muster-compiler",
             "muster-forecast",
             "muster-journal",
@@ -79,6 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "muster-diagnostics",
             "muster-syntax",
             "muster-editor",
+            "muster-import",
             "muster-control",
             "muster-journal",
             "muster-executor",
