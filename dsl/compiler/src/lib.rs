@@ -37,6 +37,7 @@ mod secrets;
 mod sites;
 mod steps;
 mod suggest;
+pub mod tests;
 mod value;
 mod windows;
 
@@ -126,6 +127,8 @@ pub struct Checked {
     /// The declarative half, as far as it could be read. Use it only when there are no errors.
     pub estate: Estate,
     pub plans: Vec<PlanFacts>,
+    /// Tests that stand in the files, as far as they could be read.
+    pub tests: Vec<tests::PlanTest>,
     program: Program,
 }
 
@@ -163,10 +166,11 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
         }
         program.plans.insert(plan.model.name.clone(), (plan.model, plan.whole));
     }
+    let tests = tests::resolve(&cx, &program);
     cx.warn_unused_imports();
     let diagnostics = cx.take_diagnostics();
     let plans = program.plans.values().map(|(plan, sound)| facts_of(&program, plan, *sound)).collect();
-    Checked { sources: cx.sources, diagnostics, estate: program.estate.clone(), plans, program }
+    Checked { sources: cx.sources, diagnostics, estate: program.estate.clone(), plans, tests, program }
 }
 
 fn inventory_hash(cx: &Context<'_>) -> Hash {

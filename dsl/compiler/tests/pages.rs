@@ -42,6 +42,7 @@ const NOT_ALONE: &[(u16, &str)] = &[
     (903, "the runsheet"),
     (904, "the runsheet"),
     (905, "the runsheet"),
+    (906, "a test that is carried out"),
 ];
 
 const ESTATE: [(&str, &str); 6] = [

@@ -89,9 +89,12 @@ pub const PAGES: &[(u16, &str)] = &[
     (801, include_str!("../pages/E0801.md")),
     (803, include_str!("../pages/E0803.md")),
     (804, include_str!("../pages/E0804.md")),
+    (901, include_str!("../pages/E0901.md")),
+    (902, include_str!("../pages/E0902.md")),
     (903, include_str!("../pages/E0903.md")),
     (904, include_str!("../pages/E0904.md")),
     (905, include_str!("../pages/E0905.md")),
+    (906, include_str!("../pages/E0906.md")),
 ];
 
 /// The page of a code.

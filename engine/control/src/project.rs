@@ -9,6 +9,8 @@ use std::path::{Component, Path, PathBuf};
 pub const INVENTORY_FILE: &str = "inventory.json";
 /// A file of plans larger than this is a mistake, not a plan. Bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// What tests compile on purpose lies in folders of this name: it is no part of the plans.
+const FIXTURES_FOLDER: &str = "fixtures";
 /// Folders below the plans' folder that are looked into.
 const DEPTH_MAX: usize = 8;
 
@@ -22,8 +24,14 @@ pub struct Project {
 
 /// Reads files of one folder; paths are relative to it and stay inside.
 #[derive(Debug)]
-struct FolderWorld {
+pub struct FolderWorld {
     folder: PathBuf,
+}
+
+impl FolderWorld {
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
 }
 
 impl World for FolderWorld {
@@ -55,7 +63,7 @@ impl Project {
             return Err(Failure::permanent(format!("no `.plan` file in `{}`", folder.display()))
                 .help("name the folder of the plans with `-C FOLDER`"));
         }
-        let world = FolderWorld { folder: folder.to_owned() };
+        let world = FolderWorld::new(folder);
         let checked = muster_compiler::check(&world, &files);
         Ok(Self { folder: folder.to_owned(), files, checked })
     }
@@ -71,7 +79,7 @@ pub fn plan_files(folder: &Path) -> Result<Vec<String>> {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') {
+            if name.starts_with('.') || name == FIXTURES_FOLDER {
                 continue;
             }
             let kind = entry.file_type()?;

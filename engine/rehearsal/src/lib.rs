@@ -25,9 +25,12 @@ mod people;
 mod simulate;
 mod store;
 mod timeline;
+mod trial;
+mod verdict;
 mod world;
 
 pub use conditions::{Conditions, GuestReply, HttpAnswer, Reply};
 pub use outcome::{Outcome, Status, StepOutcome};
 pub use simulate::{RehearsalError, simulate, simulate_sheet};
 pub use timeline::{Entry, table};
+pub use trial::{TestFailure, TestResult, run_test};

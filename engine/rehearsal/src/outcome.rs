@@ -1,7 +1,7 @@
 //! How a rehearsal ended.
 
 use crate::timeline::Entry;
-use muster_runsheet::{Duration, GroupName, MachineName, Operation, PlanName, SiteName, StepId};
+use muster_runsheet::{Duration, GroupName, MachineName, Operation, PlanName, Runsheet, SiteName, StepId};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -74,6 +74,9 @@ pub struct Outcome {
     pub whole: Duration,
     /// Of each group, by the point it was recovered to; nothing for a group of which none was chosen.
     pub loss: BTreeMap<GroupName, Duration>,
+    /// What was carried out.
+    #[serde(skip)]
+    pub sheet: Runsheet,
     /// In the order of the sheet.
     pub steps: Vec<StepOutcome>,
     pub timeline: Vec<Entry>,

@@ -235,6 +235,7 @@ fn outcome(
     assumed.extend(cast.people.assumed());
     Outcome {
         plan: sheet.plan.clone(),
+        sheet: sheet.clone(),
         operation: sheet.operation,
         seed: conditions.seed,
         status,
