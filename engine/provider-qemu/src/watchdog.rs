@@ -28,6 +28,7 @@ use futures::future::join_all;
 use muster_ports::{Failure, InstanceName, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
@@ -154,6 +155,8 @@ struct Keeper {
     charges: BTreeMap<InstanceName, (Charge, Debt)>,
     /// `None` once the agent's end is broken.
     line: Option<Lines<BufReader<UnixStream>>>,
+    /// The same line: closed to the agent before the watchdog ends.
+    door: StdStream,
 }
 
 /// Keeps watch over the guests of one cut, as a process of its own whose standard input is the line to the agent.
@@ -166,6 +169,7 @@ pub async fn keep_watch() -> Result<()> {
     let line = std::io::stdin().as_fd().try_clone_to_owned()?;
     let line = StdStream::from(line);
     line.set_nonblocking(true)?;
+    let door = line.try_clone()?;
     let mut line = UnixStream::from_std(line)?;
     let mut lines = BufReader::new(&mut line).lines();
     let first = timeout(limits::WATCH_START, lines.next_line()).await;
@@ -175,7 +179,7 @@ pub async fn keep_watch() -> Result<()> {
     line.write_all(b"\n").await?;
     let charges = orders.charges.into_iter().map(|charge| (charge.instance.clone(), (charge, Debt::default())));
     let deadline = Instant::now() + Duration::from_millis(orders.deadline_millis);
-    let mut keeper = Keeper { charges: charges.collect(), line: Some(BufReader::new(line).lines()) };
+    let mut keeper = Keeper { charges: charges.collect(), line: Some(BufReader::new(line).lines()), door };
     keeper.listen_until(deadline).await;
     keeper.release().await
 }
@@ -211,7 +215,17 @@ impl Keeper {
         loop {
             let held = self.charges.values_mut().filter(|(_, debt)| !debt.is_paid());
             let left = join_all(held.map(|(charge, debt)| free(charge, debt))).await;
-            let Some(failure) = left.into_iter().find_map(Result::err) else { return Ok(()) };
+            let Some(failure) = left.into_iter().find_map(Result::err) else {
+                if self.line.is_none() {
+                    return Ok(());
+                }
+                // An agent that comes to itself after its time must not believe in a watchdog that is leaving: from here
+                // on its words fail, and what it said before is heard to the end.
+                let _ = self.door.shutdown(Shutdown::Read);
+                self.listen_until(Instant::now() + limits::WATCH_AGAIN).await;
+                self.line = None;
+                continue;
+            };
             if Instant::now() >= end {
                 return Err(failure.help("the site's next agent tries again; or thaw the guest by hand"));
             }

@@ -153,6 +153,7 @@ async fn an_agent_that_does_not_move_any_more_holds_nobody_beyond_the_deadline()
     kill(u64::from(agent.id()), Signal::STOP);
     // The agent still has the monitor's connection: there is a second monitor.
     within(30, "they go on", || db.is_free() && ghost.is_free()).await;
+    within(10, "the watchdog ends, although the agent does not hang up", || !is_alive(watchdog)).await;
     kill(u64::from(agent.id()), Signal::CONT);
     // It finds its time over; what it held is free, and the cut is none.
     assert!(!agent.wait().unwrap().success());

@@ -365,6 +365,18 @@ async fn time_and_reachability_are_simulated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cut_says_the_moment_of_its_first_transaction() {
+    let clock = clock();
+    let site = SimulatedProvider::in_memory(SiteName::new("hq"), Arc::clone(&clock), random()).unwrap();
+    site.add_estate(&EstateSpec::tiny()).unwrap();
+    site.set_timing(Timing { transaction: Duration::from_millis(40), ..Timing::default() });
+    let before = clock.now();
+    let report = site.cut(&order("b1", None)).await.unwrap();
+    assert_eq!((report.at, clock.now()), (before, before.plus(Duration::from_millis(40))));
+    assert_eq!(report.transaction_micros, 40_000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_seed_gives_the_same_faults() {
     let faults = |seed| async move {
         let site = memory("hq");
