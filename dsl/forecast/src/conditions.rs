@@ -1,7 +1,8 @@
 //! What if: a link is slow, a step fails, a site is dead, fewer machines boot at once.
 
 use muster_runsheet::{
-    Action, Duration, FenceProof, GroupName, MachineSheet, Need, Node, Rate, Runsheet, SheetPhase, SiteName, StepId,
+    Action, Duration, FenceProof, GroupName, Kind, MachineSheet, Need, Node, Rate, Runsheet, SheetPhase, SiteName,
+    StepId,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,8 +89,8 @@ impl Conditions {
         slow.chain(fail).chain(dead).chain(boots).collect()
     }
 
-    /// How many may hold a lock at once.
-    pub(crate) fn capacity(&self, lock: &str) -> u32 {
+    /// How many steps may hold a lock at once, as the executor has it unless a condition says otherwise.
+    pub fn capacity(&self, lock: &str) -> u32 {
         match lock.strip_prefix("boots@") {
             Some(text) => {
                 // `boots@dr:2`: the sheet itself says how many.
@@ -114,7 +115,13 @@ impl Conditions {
         if let Action::Fence { site, proof: FenceProof::PowerOffOrSignature, .. } = &node.action {
             return if self.dead.contains(site) { Blow::Signature } else { Blow::None };
         }
-        if needed(sheet, node).into_iter().any(|site| self.dead.contains(site)) { Blow::Fails } else { Blow::None }
+        if !needed(sheet, node).into_iter().any(|site| self.dead.contains(site)) {
+            return Blow::None;
+        }
+        match (&node.action, sheet.operation.kind) {
+            (Action::Stop { .. }, Kind::Unplanned) => Blow::Waived,
+            _ => Blow::Fails,
+        }
     }
 }
 
@@ -123,6 +130,8 @@ pub(crate) enum Blow {
     None,
     /// A person has to sign that the site is dead.
     Signature,
+    /// A stop that only tries: it is waited for, and then the fence decides.
+    Waived,
     /// It cannot succeed.
     Fails,
 }

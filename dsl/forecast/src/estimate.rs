@@ -18,6 +18,8 @@ use serde::Serialize;
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     Done,
+    /// Nothing answers, and the fence behind it decides.
+    Waived,
     /// It fails, and the run goes on without it.
     Degraded,
     /// It fails, and a person has to decide (or, with `else undo`, everything is taken back).
@@ -99,6 +101,10 @@ pub struct WrittenTime {
 
 /// By what the plan itself says, waits and `usually`, against its promise; everything else takes no time.
 pub fn written_time(sheet: &Runsheet, promise: Duration, dice: Dice) -> WrittenTime {
+    let says = |node: &Node| node.usually.is_some() || matches!(node.action, Action::Wait { .. });
+    if !sheet.nodes.iter().any(says) {
+        return WrittenTime { least: Duration::ZERO, p95_above: None };
+    }
     let mut chart = Chart::new(sheet, &Conditions::default());
     let mut course = Course::default();
     let mut total = |chart: &Chart, plays: &[Play]| {
@@ -189,6 +195,7 @@ impl<'a> Model<'a> {
             Blow::None => took.max(self.floors[at]),
             // Nobody knows how long a dead site is waited for but for the limit.
             Blow::Fails => return lost(node.within.0),
+            Blow::Waived => return (Play::Ends(node.within.0), Fate::Waived),
             Blow::Signature => took.max(signature()),
         };
         let retry = node.retry.map_or(0, |retry| retry.count);

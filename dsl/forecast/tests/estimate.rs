@@ -139,7 +139,7 @@ fn a_dead_site_stops_what_needs_it() {
     let burnt = estimate(&unplanned, &Evidence::default(), &dead("hq"));
     assert!(burnt.total > plain(&unplanned).total, "stops run into their budget, and a person has to sign");
     let fates = |estimate: &Estimate, fate| estimate.steps.iter().filter(|span| span.fate == fate).count();
-    assert_eq!(fates(&burnt, Fate::Degraded), 3, "three stops");
+    assert_eq!(fates(&burnt, Fate::Waived), 3, "three stops");
     assert_eq!(fates(&burnt, Fate::Never), 0);
     let planned = sheet(&checked, Kind::Planned, Direction::Out);
     let refused = estimate(&planned, &Evidence::default(), &dead("hq"));

@@ -161,7 +161,7 @@ fn figure(node: &Node, span: &Span, place: Place) -> String {
     let no_return = matches!(node.action, Action::NoReturn);
     let fill = match (no_return, span.fate, node.stage.is_some() && !node.made_by.starts_with("rule: ")) {
         (true, _, _) => "#f9d6d2",
-        (_, Fate::Stuck | Fate::Never | Fate::Degraded, _) => "#fdebd0",
+        (_, Fate::Stuck | Fate::Never | Fate::Degraded | Fate::Waived, _) => "#fdebd0",
         (_, _, true) => "#e8f1fb",
         _ => "#f1f3f5",
     };

@@ -150,6 +150,7 @@ fn step_words(row: &Row<'_>) -> String {
     };
     let fate = match row.span.fate {
         Fate::Done if row.span.failures > 0 => format!("  ← fails {} times first", row.span.failures),
+        Fate::Waived => "  ← no answer: the fence decides".to_owned(),
         Fate::Degraded => "  ← fails: goes on degraded".to_owned(),
         Fate::Stuck if row.nodes[0].otherwise == Otherwise::Undo => "  ← fails: everything is taken back".to_owned(),
         Fate::Stuck => "  ← fails: a person has to decide".to_owned(),

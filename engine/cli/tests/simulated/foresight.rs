@@ -81,7 +81,7 @@ fn what_ifs_stand_beside_the_plain_estimate() {
         shop.type_in(&words)
     };
     let burnt = what_if("unplanned", &["--dead", "hq"]).ends(0).out;
-    for part in ["what if    hq dead", "plain", "fails: goes on degraded", "healthy"] {
+    for part in ["what if    hq dead", "plain", "no answer: the fence decides", "healthy"] {
         assert!(burnt.contains(part), "`{part}` is missing in\n{burnt}");
     }
     narrow(&burnt);
