@@ -29,6 +29,9 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
         check_macs(cx, &plan.model);
         check_vault(cx, &plan.model);
         check_points(cx, &plan.model, policies);
+        if plan.steps_whole {
+            crate::readiness::check(cx, program, &plan.model);
+        }
         plan.whole &= cx.errors() == before;
     }
 }

@@ -127,7 +127,9 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
         let names: Vec<String> = hook.parameters.iter().map(|parameter| snake(&parameter.name.text)).collect();
         let found = script::check(script, &function, &names, needs_known.then_some(&needs), hook.name.span);
         sleep = found.sleep;
-        if let Some(expr) = facts.expr(cx, "needs").filter(|_| !cx.modules[module].path.starts_with("std/")) {
+        // A call that could not be understood may be the one that uses it.
+        let judged = found.diagnostics.is_empty() && !cx.modules[module].path.starts_with("std/");
+        if let Some(expr) = facts.expr(cx, "needs").filter(|_| judged) {
             warn_unused_needs(cx, expr, &found.used);
         }
         for diagnostic in found.diagnostics {

@@ -31,6 +31,7 @@ mod policies;
 mod promises;
 mod providers;
 mod quantity;
+mod readiness;
 mod routes;
 mod script;
 mod secrets;
@@ -186,6 +187,11 @@ fn compile_all(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
         .into_iter()
         .flat_map(|kind| [Direction::Out, Direction::Back].map(|direction| Operation { kind, direction }));
     for operation in RISING.into_iter().chain(around) {
+        // Only a promise of time is measured against the whole sheet.
+        if plan.rto.is_none() || !operation.kind.is_live() {
+            cx.extend(lower::check(program, plan, operation));
+            continue;
+        }
         match lower::compile(program, plan, operation, &options) {
             Ok(sheet) => late.extend(objective::check(cx, plan, &sheet)),
             Err(diagnostics) => cx.extend(diagnostics),

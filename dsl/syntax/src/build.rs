@@ -85,6 +85,9 @@ impl Builder<'_> {
         self.unread.push(span);
         let range = span.start as usize..span.end as usize;
         if !self.scan.is_damaged(&range) {
+            if self.diagnostics.len() >= crate::DIAGNOSTICS_MAX {
+                return;
+            }
             let text = pair.as_str().trim_end();
             // The search costs some readings of the line; in a file that is no plan at all it is not worth them.
             let search = self.diagnostics.len() < SEARCHES_MAX;

@@ -63,7 +63,10 @@ fn below(source: &str, at: usize) -> impl Iterator<Item = Line> {
 
 /// The line that should have opened the block which the `}` at `at` closes: the nearest above that stands in its column.
 pub(crate) fn header_of(source: &str, at: usize, indent: usize) -> Option<Line> {
-    let line = above(source, at).find(|line| line.is_code(source) && line.indent <= indent)?;
+    let mut lines = above(source, at).filter(|line| line.is_code(source));
+    // Without a line of its own there is no block.
+    let first = lines.next().filter(|line| line.indent > indent)?;
+    let line = above(source, first.range.start).find(|line| line.is_code(source) && line.indent <= indent)?;
     let code = source.get(line.range.start..line.code_end(source))?;
     (line.indent == indent && !code.trim_start().starts_with('}') && !code.ends_with(['{', '}'])).then_some(line)
 }

@@ -16,6 +16,8 @@ pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Messages of one file up to which the place of a missing mark is looked for: that costs some readings of its line.
 const SEARCHES_MAX: usize = 20;
+/// Messages that are made here; the file shows fewer.
+const MESSAGES_MAX: usize = 200;
 /// What stands where bytes were no UTF-8.
 const NO_CHARACTER: char = '\u{fffd}';
 
@@ -137,8 +139,12 @@ fn mend(file: FileId, source: &str, lexer: Lexer<'_>, found: Found) -> Scan {
     if let Some(first) = no_text.first().copied() {
         diagnostics.push(not_text(file, first, no_text.len()));
     }
-    let mut damage: Vec<usize> =
-        diagnostics.iter().map(|diagnostic| diagnostic.primary.span.start as usize).chain(found.quiet).collect();
+    let mut damage: Vec<usize> = diagnostics
+        .iter()
+        .map(|diagnostic| diagnostic.primary.span.start as usize)
+        .chain(found.quiet)
+        .chain(lexer.quiet)
+        .collect();
     damage.append(&mut no_text);
     damage.sort_unstable();
     // Fillers replace whole characters byte by byte, so the copy is still UTF-8; a lossy copy would only cost offsets.
@@ -181,6 +187,8 @@ struct Lexer<'s> {
     events: Vec<Event>,
     broken: Vec<Range<usize>>,
     broken_lines: Vec<usize>,
+    /// Damage without a message of its own.
+    quiet: Vec<usize>,
     /// What was taken last ends in front of a line.
     at_line_start: bool,
     /// A `"""` without end: whatever is still open there is its doing.
@@ -201,6 +209,7 @@ impl<'s> Lexer<'s> {
             events: Vec::new(),
             broken: Vec::new(),
             broken_lines: Vec::new(),
+            quiet: Vec::new(),
             at_line_start: false,
             swallowed_end: false,
             diagnostics: Vec::new(),
@@ -292,11 +301,11 @@ impl<'s> Lexer<'s> {
             "no closing `\"` on this line",
         )
         .help("end it with `\"`; a text over several lines is written between `\"\"\"` and `\"\"\"`");
-        let search = self.diagnostics.len() < SEARCHES_MAX;
-        self.diagnostics.push(match search {
-            true => with_mark(self.file, self.source, self.at, "\"", diagnostic),
-            false => diagnostic,
-        });
+        match self.diagnostics.len() {
+            0..SEARCHES_MAX => self.diagnostics.push(with_mark(self.file, self.source, self.at, "\"", diagnostic)),
+            SEARCHES_MAX..MESSAGES_MAX => self.diagnostics.push(diagnostic),
+            _ => self.quiet.push(self.at),
+        }
         self.broken.push(range);
         self.broken_lines.push(self.line);
         self.at = end;
@@ -304,7 +313,8 @@ impl<'s> Lexer<'s> {
 
     fn text_block(&mut self) {
         let body = self.at + 3;
-        let headless = self.line_is_blank.then(|| layout::fact_without_value(self.source, self.at)).flatten();
+        let search = self.line_is_blank && self.diagnostics.len() < SEARCHES_MAX;
+        let headless = search.then(|| layout::fact_without_value(self.source, self.at)).flatten();
         if let Some(fact) = headless {
             return self.text_block_without_begin(&fact, body);
         }
@@ -603,6 +613,10 @@ impl Pairing<'_, '_> {
     fn closes_nothing(&mut self, close: Bracket) {
         self.found.unbalanced = true;
         self.found.fill.push(close.at..close.at + 1);
+        if self.found.diagnostics.len() >= MESSAGES_MAX {
+            self.found.quiet.push(close.at);
+            return;
+        }
         if self.lexer.broken_lines.binary_search(&close.line).is_ok() {
             self.found.quiet.push(close.at);
             return;

@@ -1,0 +1,188 @@
+//! What a plan would miss on the night, though every word of it is right: a machine that nothing makes at home again
+//! (E0604), machines of a stage that a drill puts into different networks (E0510), no word about what a machine becomes
+//! in a cloud (E0514), a question that one person alone can answer (E0806).
+
+use crate::Program;
+use crate::context::Context;
+use crate::model::{Condition, LineModel, PlanModel, RISING, StepModel, VerbModel};
+use crate::suggest::listed;
+use muster_diagnostics::{Diagnostic, Span};
+use muster_runsheet::{Direction, TestNetwork};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Providers at which a machine has a size that somebody has to choose.
+const SIZED: [&str; 2] = ["azure", "cloud"];
+
+pub(crate) fn check(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
+    check_way_home(cx, plan);
+    check_bubbles(cx, plan);
+    check_sizes(cx, program, plan);
+    check_people(cx, program, plan);
+}
+
+/// Every step of some lines, with the conditions around it and its own.
+fn steps<'p>(lines: &'p [LineModel], around: &[&'p Condition], found: &mut Vec<(&'p StepModel, Vec<&'p Condition>)>) {
+    for line in lines {
+        match line {
+            LineModel::Step(step) => {
+                let conditions = around.iter().copied().chain([&step.when]).collect();
+                found.push((step, conditions));
+            }
+            LineModel::When(condition, lines) => {
+                let around: Vec<&Condition> = around.iter().copied().chain([condition]).collect();
+                steps(lines, &around, found);
+            }
+            LineModel::Parallel(lines) | LineModel::Sequence(lines) | LineModel::Down(lines) => {
+                steps(lines, around, found);
+            }
+        }
+    }
+}
+
+fn all_steps(plan: &PlanModel) -> Vec<(&StepModel, Vec<&Condition>)> {
+    let mut found = Vec::new();
+    for stage in &plan.stages {
+        steps(&stage.lines, &[], &mut found);
+    }
+    found
+}
+
+/// A machine that is made when the plan goes out, and that nothing makes or starts on the way back.
+fn check_way_home(cx: &Context<'_>, plan: &PlanModel) {
+    let mut out: BTreeMap<&str, Span> = BTreeMap::new();
+    let mut back: BTreeSet<&str> = BTreeSet::new();
+    for (step, conditions) in all_steps(plan) {
+        let (machines, made) = match &step.verb {
+            VerbModel::Create { machines, .. } => (machines, true),
+            VerbModel::Start { machines, .. } => (machines, false),
+            _ => continue,
+        };
+        let holds = |direction: Direction| {
+            let live = RISING.iter().filter(|operation| operation.kind.is_live() && operation.direction == direction);
+            live.into_iter().any(|operation| conditions.iter().all(|condition| condition.holds(*operation)))
+        };
+        for (machine, span) in machines {
+            if made && holds(Direction::Out) {
+                out.entry(machine).or_insert(*span);
+            }
+            if holds(Direction::Back) {
+                back.insert(machine);
+            }
+        }
+    }
+    for (machine, span) in out.into_iter().filter(|(machine, _)| !back.contains(machine)) {
+        let home = plan.back.as_deref().unwrap_or(&plan.from);
+        cx.push(
+            Diagnostic::error(
+                604,
+                format!("after a failback there is no `{machine}`"),
+                span,
+                "made on the way out only",
+            )
+            .note(format!("nothing makes or starts it at `{home}`"))
+            .help(format!("let it be made in both directions, or say `create {machine} from \"…\" when back`")),
+        );
+    }
+}
+
+/// Machines that one stage starts talk to each other; a drill must not put them into networks that do not meet.
+fn check_bubbles(cx: &Context<'_>, plan: &PlanModel) {
+    let route = &cx.routes[plan.route].sheet;
+    let bubble_of = |network: &str| {
+        let pair =
+            route.networks.iter().find(|pair| pair.left.as_str() == network || pair.right.as_str() == network)?;
+        Some(match &pair.test {
+            TestNetwork::Isolated => "the isolated copy".to_owned(),
+            TestNetwork::Network { network, .. } => format!("`{network}`"),
+        })
+    };
+    for stage in &plan.stages {
+        let mut found = Vec::new();
+        steps(&stage.lines, &[], &mut found);
+        let mut bubbles: BTreeMap<String, (&str, Span)> = BTreeMap::new();
+        for (step, _) in found {
+            let VerbModel::Start { machines, .. } = &step.verb else { continue };
+            for (machine, span) in machines {
+                let Some(facts) = cx.machines.get(machine).and_then(|entry| entry.at.get(plan.from.as_str())) else {
+                    continue;
+                };
+                // One with cards in both is the way between them.
+                if let [nic] = facts.nics.as_slice()
+                    && let Some(bubble) = bubble_of(nic.network.as_str())
+                {
+                    bubbles.entry(bubble).or_insert((machine, *span));
+                }
+            }
+        }
+        let places: Vec<(&String, &(&str, Span))> = bubbles.iter().collect();
+        if let [(one, (a, first)), (other, (b, second)), ..] = places.as_slice() {
+            cx.push(
+                Diagnostic::warning(
+                    510,
+                    format!("in a drill `{a}` and `{b}` cannot talk to each other"),
+                    *second,
+                    format!("lands in {other}"),
+                )
+                .related(*first, format!("lands in {one}"))
+                .note(format!("stage `{}` starts both", stage.name))
+                .help("give both networks the same kind of `test` in the route, or start them in different stages"),
+            );
+        }
+    }
+}
+
+/// A cloud takes no machine without a size.
+fn check_sizes(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
+    for site in [Some(&plan.to), plan.back.as_ref()].into_iter().flatten() {
+        let provider = program.estate.sites.get(site.as_str()).map_or("", |sheet| sheet.provider.as_str());
+        if !SIZED.contains(&provider) {
+            continue;
+        }
+        let has_size = |machine: Option<&String>| {
+            cx.places.get(&(machine.cloned(), site.clone())).is_some_and(|facts| facts.contains_key("size"))
+        };
+        let at_home = |machine: &String| {
+            cx.machines.get(machine).is_some_and(|entry| entry.first_site().is_some_and(|home| home.as_str() == *site))
+        };
+        let without: Vec<&str> = plan
+            .machines
+            .keys()
+            .filter(|machine| !plan.created.contains(machine) && !at_home(machine))
+            .filter(|machine| !has_size(None) && !has_size(Some(machine)))
+            .map(String::as_str)
+            .collect();
+        if without.is_empty() {
+            continue;
+        }
+        cx.push(
+            Diagnostic::warning(
+                514,
+                format!(
+                    "nothing says what {} become{} at `{site}`",
+                    listed(without.clone()),
+                    if without.len() == 1 { "s" } else { "" }
+                ),
+                plan.span,
+                "moves them there",
+            )
+            .note(format!("provider `{provider}` will choose a size by itself, and may have none free"))
+            .help(format!("write `place * at {site} {{ size = \"…\" }}`, or one for each machine")),
+        );
+    }
+}
+
+/// Who alone is asked may be asleep, abroad, or under the rubble.
+fn check_people(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
+    let mut said: BTreeSet<&str> = BTreeSet::new();
+    for (step, _) in all_steps(plan) {
+        let (VerbModel::Approve { by, .. } | VerbModel::Manual { by, .. }) = &step.verb else { continue };
+        let alone = program.estate.teams.get(by).is_some_and(|team| team.members.len() == 1);
+        if alone && said.insert(by) {
+            cx.push(
+                Diagnostic::warning(806, format!("team `{by}` is one person"), step.span, "waits for that one alone")
+                    .note("a failover that nobody can consent to does not happen")
+                    .help("add a second member to the team"),
+            );
+        }
+    }
+}
