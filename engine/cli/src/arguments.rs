@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. Help texts are the man page.
 
 use crate::commands::foresee::Asked;
+use crate::commands::test::TestOptions;
 use crate::commands::what_if::Circumstances;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use muster_ports::Result;
@@ -124,6 +125,11 @@ pub enum Command {
     },
     /// Print the page of an error code, `E0301`.
     Explain { code: String },
+    /// Carry out the tests of the plans: compiled, or simulated in virtual time. Touches no site and no vault.
+    ///
+    /// Exits with 0 when all pass, with 1 when one fails or there is none, with 3 when the plans have errors. With
+    /// `--json` the report has the format `muster.test/1`.
+    Test(TestOptions),
     /// Ask the sites what they have.
     #[command(subcommand)]
     Inventory(InventoryCommand),

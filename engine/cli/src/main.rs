@@ -14,7 +14,7 @@ mod output;
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
-    agent, check, diff, drift, dry_run, keys, laboratory, machines, operate, people, plans, replicate, show, vault,
+    agent, check, diff, drift, dry_run, keys, laboratory, machines, operate, people, plans, replicate, show, test, vault,
     what_if,
 };
 use exit::Exit;
@@ -51,6 +51,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Check { fix, sarif } => check::check(common, check::CheckOptions { fix, sarif }),
         Command::Fmt { files, check } => plans::fmt(common, &files, check),
         Command::Explain { code } => plans::explain(&code),
+        Command::Test(options) => test::test(common, &options),
         Command::Inventory(InventoryCommand::Pull) => vault::pull_inventory(common).await,
         Command::Vault(VaultCommand::Init) => vault::init(common).await,
         Command::Vault(VaultCommand::Info) => vault::info(common).await,

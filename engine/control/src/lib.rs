@@ -19,6 +19,6 @@ pub mod words;
 pub use access::{Access, OpenOptions};
 pub use answers::*;
 pub use materialise::materialise;
-pub use project::{INVENTORY_FILE, Project, plan_files, write_inventory, write_whole};
+pub use project::{FolderWorld, INVENTORY_FILE, Project, plan_files, write_inventory, write_whole};
 pub use request::{Event, Request, Sink};
 pub use words::Level;

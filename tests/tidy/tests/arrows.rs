@@ -85,6 +85,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "muster-syntax",
             "muster-editor",
             "muster-import",
+            "muster-rehearsal",
             "muster-control",
             "muster-journal",
             "muster-executor",

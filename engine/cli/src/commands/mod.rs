@@ -16,5 +16,6 @@ pub mod plans;
 pub mod replicate;
 pub mod show;
 pub mod stale;
+pub mod test;
 pub mod vault;
 pub mod what_if;
