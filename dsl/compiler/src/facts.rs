@@ -127,18 +127,23 @@ pub(crate) fn plain<'a>(cx: &Context<'_>, fact: &'a Fact) -> Option<&'a Expr> {
     }
 }
 
-/// Several values where one is wanted; most often a list that lost its brackets.
+/// Several values where one is wanted; when they are names, a list that has lost its brackets.
 fn several(cx: &Context<'_>, fact: &Fact, span: Span) -> Diagnostic {
     let name = &fact.name.text;
     let diagnostic = Diagnostic::error(211, format!("`{name}` takes one value"), span, "several values");
-    let file = cx.sources.get(span.file);
+    let FactValue::Several { values, .. } = &fact.value else { return diagnostic };
+    let are_names = values.iter().all(|value| match value {
+        FactValue::Expr(expr) => matches!(expr.kind, ExprKind::Ref(_) | ExprKind::Text(_) | ExprKind::Call(_)),
+        _ => false,
+    });
+    let file = cx.sources.get(span.file).filter(|_| are_names);
     match file.and_then(|file| file.text.get(span.start as usize..span.end as usize)) {
         Some(text) => diagnostic.help(format!("a list has brackets: `{name} = [{text}]`")).fix(
             span,
             format!("[{text}]"),
             muster_diagnostics::Applicability::Maybe,
         ),
-        None => diagnostic.help("a list has brackets"),
+        None => diagnostic.help("keep one of them"),
     }
 }
 

@@ -155,7 +155,9 @@ impl Context<'_> {
             ExprKind::Ref(reference) => self.eval_ref(module, env, reference),
             ExprKind::List(items) => {
                 let values: Vec<_> = items.iter().map(|item| self.eval(module, env, item)).collect();
-                values.into_iter().collect::<Option<Vec<_>>>().map(Value::List)
+                let values = values.into_iter().collect::<Option<Vec<_>>>()?;
+                self.of_one_kind(items, &values)?;
+                Some(Value::List(values))
             }
             ExprKind::Call(call) => self.eval_call(module, env, call),
             ExprKind::Binary { left, operator, operator_span, right } => {
@@ -172,6 +174,24 @@ impl Context<'_> {
                 }
             }
         }
+    }
+
+    /// A list holds one kind of thing.
+    fn of_one_kind(&self, items: &[Expr], values: &[Value]) -> Option<()> {
+        let Some((first, rest)) = values.split_first() else { return Some(()) };
+        let other = rest.iter().position(|value| value.kind() != first.kind());
+        let Some(index) = other.map(|index| index + 1) else { return Some(()) };
+        let (kind, found) = (first.kind().with_article(), values[index].kind().with_article());
+        self.report(
+            Diagnostic::error(
+                211,
+                format!("this is {found} in a list that begins with {kind}"),
+                items[index].span,
+                found,
+            )
+            .related(items[0].span, kind)
+            .help("a list holds one kind of thing"),
+        )
     }
 
     fn eval_call(&self, module: usize, env: &Env, call: &ast::Call) -> Option<Value> {

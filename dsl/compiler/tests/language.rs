@@ -173,7 +173,11 @@ fn the_sample_message_of_the_language() {
         }
     });
     let checked = texts.check(&["shop.plan"]);
-    insta::assert_snapshot!(said(&checked));
+    // Warnings about the rest of the plan are not what this is about.
+    let all = said(&checked);
+    let refuted = all.find("E0402").map(|at| &all[at..]).unwrap_or_default();
+    let end = refuted.find("\nE").unwrap_or(refuted.len());
+    insta::assert_snapshot!(&refuted[..end]);
 }
 
 /// What the notes of the design show: places, queries, continuous replication, another way home, files under a name.
