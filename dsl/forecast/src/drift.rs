@@ -69,15 +69,17 @@ pub fn drift(estate: &Estate, before: &Inventory, now: &Inventory) -> Vec<Drift>
 
 fn site_drift(estate: &Estate, before: &Inventory, site: &SiteName, fresh: &SiteInventory, found: &mut Vec<Drift>) {
     let known = before.sites.get(site);
-    let mut expected: BTreeMap<&MachineName, &MachineFacts> = BTreeMap::new();
-    expected.extend(known.iter().flat_map(|known| &known.machines).map(|facts| (&facts.name, facts)));
-    let declared = estate.machines.iter().filter(|(_, machine)| machine.home == *site);
-    expected.extend(declared.map(|(name, machine)| (name, &machine.facts)));
+    // By what the site calls a machine; with the name the plans have for it.
+    let mut expected: BTreeMap<&str, (&MachineName, &MachineFacts)> = BTreeMap::new();
+    let inventory = known.iter().flat_map(|known| &known.machines);
+    expected.extend(inventory.map(|facts| (facts.name.as_str(), (&facts.name, facts))));
+    let at_home = estate.machines.iter().filter(|(_, machine)| machine.home == *site);
+    expected.extend(at_home.map(|(name, machine)| (machine.called(name), (name, &machine.facts))));
     let protected = |name: &MachineName| {
         estate.machines.get(name).is_some_and(|machine| machine.home == *site && machine.group.is_some())
     };
-    for (name, facts) in &expected {
-        let there = fresh.machines.iter().find(|machine| machine.name == **name);
+    for (called, (name, facts)) in &expected {
+        let there = fresh.machines.iter().find(|machine| machine.name.as_str() == *called);
         let event = match there {
             None => Some(Drift::Gone { site: site.clone(), machine: (*name).clone(), protected: protected(name) }),
             Some(there) => {
@@ -88,9 +90,10 @@ fn site_drift(estate: &Estate, before: &Inventory, site: &SiteName, fresh: &Site
         };
         found.extend(event);
     }
-    // What a failover has landed there is known by its name at home.
-    let unknown =
-        |machine: &&MachineFacts| !expected.contains_key(&machine.name) && !estate.machines.contains_key(&machine.name);
+    // What a failover has landed there is known by its name in the plans.
+    let unknown = |machine: &&MachineFacts| {
+        !expected.contains_key(machine.name.as_str()) && !estate.machines.contains_key(&machine.name)
+    };
     let new = fresh.machines.iter().filter(unknown);
     found.extend(new.map(|machine| Drift::New { site: site.clone(), machine: machine.name.clone() }));
     if let Some(known) = known {

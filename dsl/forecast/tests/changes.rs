@@ -59,6 +59,16 @@ fn sites_that_are_as_the_plans_have_them_do_not_drift() {
     // A failover has landed machines of the same names at the other site; they may be off.
     now.sites.get_mut(&SiteName::new("dr")).unwrap().machines.iter_mut().for_each(|machine| machine.power = Power::Off);
     assert_eq!(drift(&shop().estate, &inventory(), &now), []);
+    // The site has a name of its own for one of them.
+    let mut estate = shop().estate;
+    estate.machines.get_mut(&MachineName::new("db")).unwrap().known_as = Some("SQL PROD (01)".into());
+    let (mut before, mut called) = (inventory(), now.clone());
+    for known in [&mut before, &mut called] {
+        known.sites.get_mut(&SiteName::new("hq")).unwrap().machines[0].name = "SQL PROD (01)".into();
+    }
+    assert_eq!(drift(&estate, &before, &called), []);
+    let gone = drift(&estate, &before, &now);
+    assert_eq!(gone.iter().map(Drift::words).collect::<Vec<_>>(), ["db is gone from hq"]);
 }
 
 #[test]

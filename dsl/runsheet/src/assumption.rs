@@ -92,6 +92,13 @@ impl Runsheet {
     }
 }
 
+impl crate::MachineSheet {
+    /// What its home site calls it.
+    pub fn called<'a>(&'a self, name: &'a crate::MachineName) -> &'a str {
+        self.known_as.as_deref().unwrap_or(name.as_str())
+    }
+}
+
 fn listed(words: &[String]) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(" and ") }
 }

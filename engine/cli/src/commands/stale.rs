@@ -83,13 +83,12 @@ fn as_found(sheet: &Runsheet, now: &Inventory) -> Runsheet {
     let mut fresh = sheet.clone();
     fresh.machines.retain(|name, machine| {
         let Some(site) = now.sites.get(&machine.home) else { return true };
-        match site.machines.iter().find(|facts| facts.name == *name) {
-            Some(facts) => {
-                machine.facts = facts.clone();
-                true
-            }
-            None => false,
+        let found = site.machines.iter().find(|facts| facts.name.as_str() == machine.called(name)).cloned();
+        let there = found.is_some();
+        if let Some(facts) = found {
+            machine.facts = facts;
         }
+        there
     });
     fresh
 }
