@@ -38,3 +38,6 @@ pub const FILE_STEM_BYTES_MAX: usize = 240;
 pub const COPIES_MAX: usize = 2;
 /// Disks whose changes are shipped at once. The same upper bound for each, which a small delta does not come near.
 pub const DELTAS_MAX: usize = 4;
+/// Cuts remembered as settled. An order that comes later than its own settling does so by milliseconds, and a site makes
+/// a few cuts a second at most.
+pub const SETTLED_MAX: usize = 256;

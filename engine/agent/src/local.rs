@@ -1,14 +1,14 @@
 //! A provider, a folder and a key make a site.
 
 use crate::data_plane::{DataPlane, VaultPlane};
-use crate::limits::{COPIES_MAX, DELTAS_MAX};
+use crate::limits::{COPIES_MAX, DELTAS_MAX, SETTLED_MAX};
 use crate::ties::Ties;
 use async_trait::async_trait;
 use muster_ports::*;
 use muster_vault::KeySource;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
 /// The site beside its hypervisor. Landing, hydrating and removing the same instance exclude each other; everything else
@@ -24,6 +24,9 @@ pub struct LocalSite {
     /// those that are being protected.
     copies: Semaphore,
     deltas: Semaphore,
+    /// The newest cuts that were settled, oldest first: whoever gave a cut up settles it at once, and its order may still
+    /// be on its way here.
+    settled: Mutex<VecDeque<BarrierId>>,
 }
 
 impl LocalSite {
@@ -57,7 +60,7 @@ impl LocalSite {
 
     fn of(provider: Arc<dyn Provider>, site: SiteName, plane: Arc<dyn DataPlane>, ties: Ties) -> Self {
         let (copies, deltas) = (Semaphore::new(COPIES_MAX), Semaphore::new(DELTAS_MAX));
-        Self { provider, site, plane, ties, busy: Mutex::default(), copies, deltas }
+        Self { provider, site, plane, ties, busy: Mutex::default(), copies, deltas, settled: Mutex::default() }
     }
 
     /// Serves again what instances of before still need, and forgets what none does. Fails when the folder cannot be
@@ -86,6 +89,20 @@ impl LocalSite {
 
     pub(crate) async fn find(&self, instance: &InstanceName) -> Result<Option<InstanceState>> {
         Ok(self.provider.instances().await?.into_iter().find(|found| found.instance == *instance))
+    }
+
+    fn settled(&self) -> MutexGuard<'_, VecDeque<BarrierId>> {
+        // A panic while the lock is held cannot leave the list half changed.
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses a cut that was settled before it was made: nobody would settle it again, and it would bar the next one.
+    fn refuse_settled(&self, barrier: &BarrierId) -> Result<()> {
+        if !self.settled().contains(barrier) {
+            return Ok(());
+        }
+        Err(Failure::refused(format!("the cut `{barrier}` was settled before it was made"))
+            .help("nothing is left of it; the next cycle makes its own"))
     }
 
     /// Excludes the long effects on one instance from each other.
@@ -159,7 +176,13 @@ impl Site for LocalSite {
         self.provider.console(instance, bytes).await
     }
     async fn cut(&self, order: &CutOrder) -> Result<CutReport> {
-        self.provider.cut(order).await
+        self.refuse_settled(&order.barrier)?;
+        let report = self.provider.cut(order).await?;
+        if let Err(refused) = self.refuse_settled(&order.barrier) {
+            self.provider.settle(&order.barrier, CutOutcome::Abandoned).await?;
+            return Err(refused);
+        }
+        Ok(report)
     }
     async fn ship(&self, order: &ShipOrder, progress: &dyn Progress) -> Result<ShippedDisk> {
         let changed_only = matches!(order.mode, ShipMode::Delta);
@@ -169,6 +192,14 @@ impl Site for LocalSite {
         self.plane.ship(&*source, order, progress).await
     }
     async fn settle(&self, barrier: &BarrierId, outcome: CutOutcome) -> Result<()> {
+        {
+            let mut settled = self.settled();
+            if !settled.contains(barrier) {
+                settled.push_back(barrier.clone());
+            }
+            let surplus = settled.len().saturating_sub(SETTLED_MAX);
+            settled.drain(..surplus);
+        }
         self.provider.settle(barrier, outcome).await
     }
     async fn untrack(&self, instance: &InstanceName) -> Result<()> {

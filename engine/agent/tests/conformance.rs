@@ -117,6 +117,13 @@ async fn ships(site: &dyn Site, plane: &MemoryPlane, instance: &InstanceName) {
     assert_eq!(heard.last(), Some(&(DISK_BYTES, Some(DISK_BYTES))));
     site.settle(&"c1".into(), CutOutcome::Committed).await.unwrap();
     assert!(site.ship(&ship, &Silent).await.unwrap_err().message.contains("there is no cut `c1`"));
+
+    // An order that arrives after its own settling, as when a cycle is given up while it cuts, leaves no cut behind.
+    let late = CutOrder { barrier: "c2".into(), ..cut };
+    site.settle(&"c2".into(), CutOutcome::Abandoned).await.unwrap();
+    assert_eq!(site.cut(&late).await.unwrap_err().class, FailureClass::Refused);
+    let ship = ShipOrder { barrier: "c2".into(), ..ship };
+    assert!(site.ship(&ship, &Silent).await.unwrap_err().message.contains("there is no cut `c2`"));
 }
 
 #[tokio::test]
