@@ -369,7 +369,8 @@ impl Provider for SimulatedProvider {
                 app_consistency: true,
                 instant_recovery: false,
                 bubbles: true,
-                test_networks: false,
+                // An obliging site stands for any kind of site, and some have networks for tests.
+                test_networks: self.shared.obliging.load(Ordering::SeqCst),
             },
         };
         self.shared.call(CallClass::Look, async { Ok(facts) }).await

@@ -105,7 +105,7 @@ fn systemctl(folder: &Path, server: &Cluster) -> PathBuf {
         "#!/bin/sh\ncase \"$1\" in\nmask) touch {mask};;\nunmask) rm -f {mask};;\n\
          stop) {pg_ctl} status >/dev/null || exit 0; {pg_ctl} -m fast stop;;\n\
          start) test ! -e {mask} || exit 1; {pg_ctl} -o '-p {port}' -l {data}.log -w start >/dev/null;;\n\
-         is-active) {pg_ctl} status >/dev/null;;\n*) exit 64;;\nesac\n",
+         is-active) {pg_ctl} status >/dev/null && echo active || {{ echo inactive; exit 3; }};;\n*) exit 64;;\nesac\n",
         mask = folder.join("masked").display(),
         port = server.port,
         data = server.data()
