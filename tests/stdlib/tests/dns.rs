@@ -1,4 +1,5 @@
 //! `std/dns` against real name servers: BIND for dynamic updates, PowerDNS for the HTTP API.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests and their helpers
 
 use muster_library::Bench;
 use muster_library::servers::{Server, free_port, start, tool, until};

@@ -1,4 +1,5 @@
 //! Every module: documented, formatted, its scripts good, and compiled in a plan that uses all of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests and their helpers
 
 use muster_library::*;
 use muster_runsheet::{Action, Kind, ProbeCall};

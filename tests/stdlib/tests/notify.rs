@@ -1,4 +1,5 @@
 //! `std/notify` against a receiver of webhooks and a mail server, both of this test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests and their helpers
 
 use muster_library::Bench;
 use muster_library::servers::{mail_sink, webhook};

@@ -1,5 +1,6 @@
 //! Every plan of `plans/`: described, formatted, without a finding, compiled and rehearsed in every operation; and every
 //! module's trial rehearsed too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests and their helpers
 
 use muster_library::*;
 use muster_rehearsal::{Conditions, Status, simulate};

@@ -1,5 +1,6 @@
 //! `std/postgres` and the probe `sql` against two real servers: the primary dies, its standby takes over, and the old
 //! primary comes back as the standby of the new one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests and their helpers
 
 use muster_library::Bench;
 use muster_library::servers::{free_port, tool, until};

@@ -1,4 +1,5 @@
 //! The probes of `std/probe` that ask inside the machine, against real servers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests and their helpers
 
 use muster_library::Bench;
 use muster_library::servers::{free_port, start, tool, until};
