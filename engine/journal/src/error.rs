@@ -56,7 +56,7 @@ fn error_help(error: &StoreError) -> Option<String> {
              names it)"
                 .to_owned(),
         ),
-        StoreError::Unavailable(_) | StoreError::Damaged(_) => None,
+        StoreError::Full { .. } | StoreError::Unavailable(_) | StoreError::Damaged(_) => None,
     }
 }
 

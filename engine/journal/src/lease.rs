@@ -34,10 +34,13 @@ fn first_line(path: &str) -> String {
     std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// Field 22 of `/proc/<pid>/stat`. The second field is a name in brackets that may hold anything.
+/// Field 22 of `/proc/<pid>/stat`. The second field is a name in brackets that may hold anything. A process that has
+/// ended and that its parent has not looked after yet (state `Z`) is none any more.
 fn start_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    fields.nth(18).filter(|_| !matches!(state, "Z" | "X"))?.parse().ok()
 }
 
 impl Owner {

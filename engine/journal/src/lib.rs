@@ -25,7 +25,7 @@ pub mod state;
 pub use call::{CallJournal, CallRecord};
 pub use error::JournalError;
 pub use event::{Decision, Event, GroupLoss, RUN_FORMAT, Record, RunStatus, Signed, SkippedBy};
-pub use lease::{Lease, Owner, TakeOver};
+pub use lease::{LEASE_TTL, Lease, Owner, TakeOver};
 pub use memory::{Fault, MemoryStore};
 pub use outcome::{Answer, Question, QuestionKind, StepOutput};
 pub use run::{LoadedRun, Opening, RunJournal, RunStore, RunSummary, verify};

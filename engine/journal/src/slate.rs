@@ -84,6 +84,7 @@ impl From<OpenError> for muster_ports::Failure {
 
 /// The one writer.
 pub struct SlateStore {
+    place: Place,
     db: Db,
     epoch: Epoch,
     fenced: Arc<AtomicBool>,
@@ -114,14 +115,25 @@ fn full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
     error.to_string().contains("os error 28")
 }
 
-fn store_error(error: slatedb::Error) -> StoreError {
+/// Where the control state lies, for messages.
+#[derive(Clone, Debug)]
+struct Place(Arc<str>);
+
+impl Place {
+    fn new(store: &Arc<dyn ObjectStore>, prefix: &str) -> Self {
+        let store = store.to_string();
+        // A local folder is shown as its users know it, anything else by the name its client gives it.
+        let root = store.strip_prefix("LocalFileSystem(file://").and_then(|rest| rest.strip_suffix(')'));
+        let text = root
+            .map_or_else(|| format!("{store}, {prefix}"), |root| format!("{}/{prefix}", root.trim_end_matches('/')));
+        Self(text.into())
+    }
+}
+
+fn store_error(place: &Place, error: slatedb::Error) -> StoreError {
     match error.kind() {
         ErrorKind::Closed(CloseReason::Fenced) => StoreError::Fenced,
-        _ if full_disk(&error) => StoreError::Unavailable(
-            "the disk that holds the vault is full; free some space there, then `muster resume`: what was recorded \
-             before is safe"
-                .to_owned(),
-        ),
+        _ if full_disk(&error) => StoreError::Full { place: place.0.to_string() },
         ErrorKind::Data => damaged(error),
         ErrorKind::Closed(_) => StoreError::Unavailable(format!(
             "the database has closed after an earlier failure ({error}); start muster again, which takes the run up \
@@ -141,20 +153,20 @@ fn damaged(what: impl std::fmt::Display) -> StoreError {
 }
 
 /// While opening, an internal error of the database is one of decoding what lies there.
-async fn opening<T>(build: impl Future<Output = Result<T, slatedb::Error>>) -> Result<T, StoreError> {
+async fn opening<T>(place: &Place, build: impl Future<Output = Result<T, slatedb::Error>>) -> Result<T, StoreError> {
     let decoded = async {
         build.await.map_err(|error| match error.kind() {
             ErrorKind::Internal if !full_disk(&error) => slatedb::Error::data(error.to_string()),
             _ => error,
         })
     };
-    guarded(decoded).await
+    guarded(place, decoded).await
 }
 
 /// Runs one operation with its limit. A panic inside the database on what it read is damage, not our end.
-async fn guarded<T>(work: impl Future<Output = Result<T, slatedb::Error>>) -> Result<T, StoreError> {
+async fn guarded<T>(place: &Place, work: impl Future<Output = Result<T, slatedb::Error>>) -> Result<T, StoreError> {
     match tokio::time::timeout(STORE_LIMIT, AssertUnwindSafe(work).catch_unwind()).await {
-        Ok(Ok(result)) => result.map_err(store_error),
+        Ok(Ok(result)) => result.map_err(|error| store_error(place, error)),
         Ok(Err(_panic)) => Err(damaged("what is stored cannot be understood")),
         Err(_) => Err(StoreError::Unavailable(format!(
             "no answer from the object store within {} s; check that the vault can be reached",
@@ -201,7 +213,7 @@ fn lease_write(lease: &Lease) -> Result<Write, StoreError> {
     Ok(Write::put(LEASE_KEY, json))
 }
 
-async fn commit(db: &Db, batch: Vec<Write>) -> Result<(), StoreError> {
+async fn commit(place: &Place, db: &Db, batch: Vec<Write>) -> Result<(), StoreError> {
     let mut writes = slatedb::WriteBatch::new();
     for write in batch {
         match write {
@@ -212,7 +224,7 @@ async fn commit(db: &Db, batch: Vec<Write>) -> Result<(), StoreError> {
     if writes.is_empty() {
         return Ok(());
     }
-    guarded(async {
+    guarded(place, async {
         let handle = db.write(writes).await?;
         // One flush makes durable whatever is in the log by then: writers that come together share it.
         db.flush().await?;
@@ -231,6 +243,7 @@ impl SlateStore {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let mut last = StoreError::Unavailable("others keep opening the control state; try again".to_owned());
+        let place = Place::new(&store, prefix);
         for _ in 0..OPEN_ROUNDS {
             let mut seen_epoch = 0;
             if exists(&store, prefix).await? {
@@ -250,8 +263,8 @@ impl SlateStore {
                 .with_settings(settings())
                 .with_expected_epoch(seen_epoch)
                 .build();
-            match opening(built).await {
-                Ok(db) => return Ok(Self::claim(db, owner, clock).await?),
+            match opening(&place, built).await {
+                Ok(db) => return Ok(Self::claim(place, db, owner, clock).await?),
                 // Somebody opened it between our look and our claim, or made it first: look again.
                 Err(error @ StoreError::Fenced) => last = error,
                 Err(StoreError::Damaged(text)) if text.contains("version already exists") => {}
@@ -261,15 +274,15 @@ impl SlateStore {
         Err(last.into())
     }
 
-    async fn claim(db: Db, owner: Owner, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    async fn claim(place: Place, db: Db, owner: Owner, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let epoch = Epoch(db.manifest().writer_epoch());
         let now = clock.now();
         let ttl_millis = u64::try_from(LEASE_TTL.as_millis()).unwrap_or(u64::MAX);
         let lease = Lease { owner, epoch, since: now, renewed_at: now, ttl_millis };
-        commit(&db, vec![lease_write(&lease)?]).await?;
+        commit(&place, &db, vec![lease_write(&lease)?]).await?;
         let fenced = Arc::new(AtomicBool::new(false));
-        let renewal = tokio::spawn(renew(db.clone(), lease, clock, fenced.clone()));
-        Ok(Self { db, epoch, fenced, renewal })
+        let renewal = tokio::spawn(renew(place.clone(), db.clone(), lease, clock, fenced.clone()));
+        Ok(Self { place, db, epoch, fenced, renewal })
     }
 
     /// Whether another writer is known to have taken over.
@@ -280,11 +293,11 @@ impl SlateStore {
     /// Gives the lease back and closes in good order.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.renewal.abort();
-        let freed = commit(&self.db, vec![Write::delete(LEASE_KEY)]).await;
+        let freed = commit(&self.place, &self.db, vec![Write::delete(LEASE_KEY)]).await;
         if matches!(freed, Err(StoreError::Fenced)) {
             self.fenced.store(true, Ordering::Release);
         }
-        let closed = guarded(self.db.close()).await;
+        let closed = guarded(&self.place, self.db.close()).await;
         freed.and(closed)
     }
 
@@ -293,17 +306,17 @@ impl SlateStore {
         if exists(&store, prefix).await? {
             SlateReader::open(store, prefix).await
         } else {
-            Ok(SlateReader { db: None, epoch: Epoch(0) })
+            Ok(SlateReader { place: Place::new(&store, prefix), db: None, epoch: Epoch(0) })
         }
     }
 }
 
-async fn renew(db: Db, mut lease: Lease, clock: Arc<dyn Clock>, fenced: Arc<AtomicBool>) {
+async fn renew(place: Place, db: Db, mut lease: Lease, clock: Arc<dyn Clock>, fenced: Arc<AtomicBool>) {
     loop {
         clock.sleep(LEASE_RENEWAL).await;
         lease.renewed_at = clock.now();
         let Ok(write) = lease_write(&lease) else { return };
-        match commit(&db, vec![write]).await {
+        match commit(&place, &db, vec![write]).await {
             Ok(()) => {}
             Err(StoreError::Fenced) => {
                 fenced.store(true, Ordering::Release);
@@ -335,16 +348,16 @@ fn with_text_keys(pairs: Vec<(Bytes, Bytes)>) -> Result<Vec<(String, Bytes)>, St
 #[async_trait]
 impl StateStore for SlateStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        guarded(self.db.get(key)).await
+        guarded(&self.place, self.db.get(key)).await
     }
     async fn scan(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
-        with_text_keys(guarded(async { collect(self.db.scan_prefix(prefix, ..).await?).await }).await?)
+        with_text_keys(guarded(&self.place, async { collect(self.db.scan_prefix(prefix, ..).await?).await }).await?)
     }
     async fn write(&self, batch: Vec<Write>) -> Result<(), StoreError> {
         if self.is_fenced() {
             return Err(StoreError::Fenced);
         }
-        let result = commit(&self.db, batch).await;
+        let result = commit(&self.place, &self.db, batch).await;
         if matches!(result, Err(StoreError::Fenced)) {
             self.fenced.store(true, Ordering::Release);
         }
@@ -357,6 +370,7 @@ impl StateStore for SlateStore {
 
 /// The control state as it was durable at most a second ago, for status commands beside a living writer.
 pub struct SlateReader {
+    place: Place,
     /// `None` while there is no control state yet: everything is absent.
     db: Option<DbReader>,
     epoch: Epoch,
@@ -376,13 +390,14 @@ impl SlateReader {
             object_store_max_retries: Some(OBJECT_RETRIES),
             ..DbReaderOptions::default()
         };
+        let place = Place::new(&store, prefix);
         let build = DbReader::builder(prefix.to_owned(), store)
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_options(options)
             .build();
-        let db = opening(build).await?;
+        let db = opening(&place, build).await?;
         let epoch = Epoch(db.manifest().writer_epoch());
-        Ok(Self { db: Some(db), epoch })
+        Ok(Self { place, db: Some(db), epoch })
     }
     /// Who is the writer now, alive or not.
     pub async fn lease(&self) -> Result<Option<Lease>, StoreError> {
@@ -390,7 +405,7 @@ impl SlateReader {
     }
     pub async fn close(&self) {
         if let Some(db) = &self.db
-            && let Err(error) = guarded(db.close()).await
+            && let Err(error) = guarded(&self.place, db.close()).await
         {
             tracing::debug!(%error, "closing a reader");
         }
@@ -401,11 +416,11 @@ impl SlateReader {
 impl StateStore for SlateReader {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let Some(db) = &self.db else { return Ok(None) };
-        guarded(db.get(key)).await
+        guarded(&self.place, db.get(key)).await
     }
     async fn scan(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
         let Some(db) = &self.db else { return Ok(Vec::new()) };
-        with_text_keys(guarded(async { collect(db.scan_prefix(prefix, ..).await?).await }).await?)
+        with_text_keys(guarded(&self.place, async { collect(db.scan_prefix(prefix, ..).await?).await }).await?)
     }
     async fn write(&self, _batch: Vec<Write>) -> Result<(), StoreError> {
         Err(StoreError::Unavailable("it was opened for reading only".to_owned()))

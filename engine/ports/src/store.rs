@@ -23,7 +23,10 @@ pub enum StoreError {
     /// Another writer has taken over; this one must stop and may write nothing more.
     #[error("another muster has taken over the control state of this vault")]
     Fenced,
-    /// The store cannot be reached or is full; nothing of the batch is promised. May pass.
+    /// No room; nothing of the batch is promised. Passes when somebody makes room.
+    #[error("the control state cannot be written: the disk that holds the vault is full (`{place}`)")]
+    Full { place: String },
+    /// The store cannot be reached; nothing of the batch is promised. May pass.
     #[error("the control state cannot be written: {0}")]
     Unavailable(String),
     /// What is stored does not read back.
@@ -48,6 +51,10 @@ impl From<StoreError> for crate::Failure {
         let message = error.to_string();
         match error {
             StoreError::Fenced => crate::Failure::refused(message),
+            StoreError::Full { .. } => crate::Failure::transient(message).help(
+                "make room there: what was recorded before is safe, replication goes on by itself, and `muster resume` \
+                 goes on with a run",
+            ),
             StoreError::Unavailable(_) => crate::Failure::transient(message),
             StoreError::Damaged(_) => crate::Failure::diverged(message),
         }

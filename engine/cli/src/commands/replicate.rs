@@ -5,11 +5,17 @@ use crate::arguments::{Common, RunOptions};
 use crate::exit::Exit;
 use crate::output;
 use muster_control::{Request, StatusAnswer};
-use muster_ports::{Clock, Failure, GroupName, Result, SystemClock};
+use muster_journal::LEASE_TTL;
+use muster_ports::{Clock, Failure, FailureClass, GroupName, Result, SystemClock, Timestamp};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How often `--until-protected` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often `replicate` tries to hold the vault again after it had to let go of it.
+const REOPEN_EVERY: Duration = Duration::from_secs(5);
+/// How long its own lease may stand in its way then: as long as a lease lives, and a little for a slow disk.
+const OWN_LEASE_LIMIT: Duration = Duration::from_secs(LEASE_TTL.as_secs() + 15);
 
 pub async fn protect(common: &Common, groups: Vec<String>, options: &RunOptions) -> Result<Exit> {
     let project = match plans::load(common)? {
@@ -43,17 +49,75 @@ pub async fn replicate(common: &Common, once: bool, until_protected: bool, optio
         answer?;
         return Ok(Exit::Done);
     }
-    let access = if until_protected { access } else { holding(access, common, options).await? };
-    let status: StatusAnswer = access.ask(&Request::Status, common).await?;
-    if status.groups.is_empty() {
-        access.close().await;
-        return Err(Failure::permanent("no group is protected").help("`muster protect` records which to replicate"));
+    if until_protected {
+        return tokio::select! {
+            exit = protected(access, common, options) => exit,
+            () = interrupted() => Ok(Exit::Done),
+        };
     }
-    access.access().keep_replicating();
-    output::say(format!("replicating {} groups; interrupt to stop", status.groups.len()));
-    let exit = tokio::select! {
-        exit = follow(&access, common, until_protected) => exit,
-        () = interrupted() => Ok(Exit::Done),
+    let mut told = Told::default();
+    let mut ended = stay(access, common, options, &mut told).await;
+    let mut given_up_at = SystemClock.now();
+    // Whatever passes by itself must not end replication for good: a full disk, a vault out of reach.
+    loop {
+        let failure = match ended {
+            Ok(()) => return Ok(Exit::Done),
+            Err(Ended::Working(failure)) if failure.is_retryable() => {
+                given_up_at = SystemClock.now();
+                failure
+            }
+            Err(Ended::Opening(failure)) if may_pass(&failure, given_up_at) => failure,
+            Err(Ended::Working(failure) | Ended::Opening(failure)) => return Err(failure),
+        };
+        // Its own lease is no news.
+        if failure.is_retryable() {
+            told.stopped(&failure);
+        }
+        tokio::select! {
+            () = SystemClock.sleep(REOPEN_EVERY) => {}
+            () = interrupted() => return Ok(Exit::Done),
+        }
+        ended = match open::writing(common, None, "replicate", options).await {
+            Ok(access) => stay(access, common, options, &mut told).await,
+            Err(failure) => Err(Ended::Opening(failure)),
+        };
+    }
+}
+
+/// Where replication came to an end.
+enum Ended {
+    /// Before this process held the vault.
+    Opening(Failure),
+    Working(Failure),
+}
+
+/// What could not be given back in good order still names this process as the holder, until it runs out.
+fn may_pass(failure: &Failure, given_up_at: Timestamp) -> bool {
+    failure.is_retryable()
+        || (failure.class == FailureClass::Refused && SystemClock.now().since(given_up_at) < OWN_LEASE_LIMIT)
+}
+
+/// Replicates as the holder of the vault until somebody interrupts.
+async fn stay(
+    access: open::Opened,
+    common: &Common,
+    options: &RunOptions,
+    told: &mut Told,
+) -> std::result::Result<(), Ended> {
+    let access = tokio::select! {
+        access = holding(access, common, options) => access.map_err(Ended::Opening)?,
+        () = interrupted() => return Ok(()),
+    };
+    let exit = match replicating(&access, common).await {
+        Ok(groups) => {
+            output::say(format!("replicating {groups} groups; interrupt to stop"));
+            told.stopped = None;
+            tokio::select! {
+                failure = follow(&access, common, told) => Err(Ended::Working(failure)),
+                () = interrupted() => Ok(()),
+            }
+        }
+        Err(failure) => Err(Ended::Working(failure)),
     };
     // It may wait for the run of another command; who interrupts again does not.
     tokio::select! {
@@ -80,27 +144,124 @@ async fn holding(mut access: open::Opened, common: &Common, options: &RunOptions
     Ok(access)
 }
 
-/// Shows what replication does until every group has a point (or for ever).
-async fn follow(access: &open::Opened, common: &Common, until_protected: bool) -> Result<Exit> {
-    let clock = SystemClock;
-    let mut errors = std::collections::BTreeMap::new();
+/// Has whoever holds the vault replicate on the clock; answers with the number of groups.
+async fn replicating(access: &open::Opened, common: &Common) -> Result<usize> {
+    let status: StatusAnswer = access.ask(&Request::Replicate, common).await?;
+    match status.groups.len() {
+        0 => Err(Failure::permanent("no group is protected").help("`muster protect` records which to replicate")),
+        groups => Ok(groups),
+    }
+}
+
+/// Waits until every group has a point. Whoever holds the vault is asked to replicate meanwhile, and when it ends this
+/// process goes on in its place.
+async fn protected(mut access: open::Opened, common: &Common, options: &RunOptions) -> Result<Exit> {
+    let mut told = Told::default();
+    let mut holder = None;
     loop {
-        let status: StatusAnswer = access.ask(&Request::Status, common).await?;
-        for group in &status.groups {
-            let error = group.last_error.as_ref().map(|error| error.failure.message.clone());
-            let known = errors.insert(group.group.clone(), error.clone()).flatten();
-            match &error {
-                Some(error) if known.as_ref() != Some(error) => output::say(format!("{}: {error}", group.group)),
-                _ => {}
+        let exit = match replicating(&access, common).await {
+            Ok(groups) => look(&access, common, &mut told, &mut holder, groups).await,
+            Err(failure) => Err(failure),
+        };
+        match exit {
+            Ok(false) => {}
+            Ok(true) => {
+                access.close().await;
+                return Ok(Exit::Done);
+            }
+            Err(failure) => {
+                access.close().await;
+                return Err(failure);
             }
         }
-        if until_protected && status.groups.iter().all(|group| group.newest.is_some()) {
-            return Ok(Exit::Done);
+        SystemClock.sleep(LOOK_EVERY).await;
+        if access.access().is_remote() {
+            access.close().await;
+            access = open::writing(common, None, "replicate", options).await?;
+        }
+    }
+}
+
+/// Whether every group has a point.
+async fn look(
+    access: &open::Opened,
+    common: &Common,
+    told: &mut Told,
+    holder: &mut Option<String>,
+    groups: usize,
+) -> Result<bool> {
+    let status: StatusAnswer = access.ask(&Request::Status, common).await?;
+    if *holder != status.holder {
+        let by = match &status.holder {
+            Some(holder) if access.access().is_remote() => format!(" by {holder}"),
+            _ => String::new(),
+        };
+        output::say(format!("replicating {groups} groups{by} until each has a recovery point"));
+        holder.clone_from(&status.holder);
+    }
+    told.news(&status);
+    match access.access().lost() {
+        Some(failure) => Err(failure),
+        None => Ok(status.groups.iter().all(|group| group.newest.is_some())),
+    }
+}
+
+/// Shows what goes wrong with replication, until this process cannot go on.
+async fn follow(access: &open::Opened, common: &Common, told: &mut Told) -> Failure {
+    loop {
+        match access.ask(&Request::Status, common).await {
+            Ok(status) => told.news(&status),
+            Err(failure) => return failure,
         }
         if let Some(failure) = access.access().lost() {
-            return Err(failure);
+            return failure;
         }
-        clock.sleep(LOOK_EVERY).await;
+        SystemClock.sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What a person has been told of failures: each is said once, and its end too.
+#[derive(Default)]
+struct Told {
+    groups: BTreeMap<GroupName, String>,
+    /// Why nothing is replicated at all.
+    stopped: Option<String>,
+}
+
+impl Told {
+    fn news(&mut self, status: &StatusAnswer) {
+        for group in &status.groups {
+            let name = &group.group;
+            let Some(error) = &group.last_error else {
+                if self.groups.remove(name).is_some() {
+                    output::say(format!("{name}: replicates again"));
+                }
+                continue;
+            };
+            let message = &error.failure.message;
+            if self.groups.get(name) != Some(message) {
+                say(&format!("{name}: {message}"), error.failure.help.as_deref());
+                self.groups.insert(name.clone(), message.clone());
+            }
+        }
+    }
+
+    fn stopped(&mut self, failure: &Failure) {
+        if self.stopped.as_ref() != Some(&failure.message) {
+            let seconds = REOPEN_EVERY.as_secs();
+            say(
+                &format!("replication stands still: {}; tried again every {seconds} s", failure.message),
+                failure.help.as_deref(),
+            );
+            self.stopped = Some(failure.message.clone());
+        }
+    }
+}
+
+fn say(text: &str, help: Option<&str>) {
+    output::say(text);
+    if let Some(help) = help {
+        output::say(format!("hint: {help}"));
     }
 }
 

@@ -271,12 +271,11 @@ fn kill_in_the_middle(bench: &mut Bench, kill: &Kill) -> Result<String> {
     let (mut driver, log) = bench.spawn(words)?;
     let began = Instant::now();
     let mut asked = false;
-    let last = loop {
+    let over = loop {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().filter(|line| line.as_bytes().get(2) == Some(&b':')).collect();
-        if lines.len() >= point.line {
+        if lines_of_the_run(&text).count() >= point.line {
             sleep(point.after);
-            break lines.last().copied().unwrap_or_default().to_owned();
+            break false;
         }
         if !asked && text.contains("asks anyone") {
             asked = true;
@@ -284,7 +283,7 @@ fn kill_in_the_middle(bench: &mut Bench, kill: &Kill) -> Result<String> {
         }
         if let Some(status) = driver.try_wait().map_err(during("wait for muster"))? {
             if status.code() == Some(0) {
-                break format!("after its end, {} lines", lines.len());
+                break true;
             }
             return Err(format!("the move ended by itself with {status}\n{text}"));
         }
@@ -298,12 +297,20 @@ fn kill_in_the_middle(bench: &mut Bench, kill: &Kill) -> Result<String> {
         None => end(&mut driver),
         Some(holder) => {
             end(holder);
-            if ended(driver, words)? == 0 && !last.starts_with("after") {
+            if ended(driver, words)? == 0 && !over {
                 return Err("the command said that all is well although its run was killed".to_owned());
             }
         }
     }
-    Ok(last)
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let last = lines_of_the_run(&text).last().unwrap_or_default().split_whitespace().skip(1);
+    let said = last.collect::<Vec<_>>().join(" ");
+    Ok(if over { format!("{said} (it had ended before the kill)") } else { said })
+}
+
+/// What `muster -v` says of a run, each line with its time: `02:15:11  ready/lock  begins`.
+fn lines_of_the_run(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| line.as_bytes().get(2) == Some(&b':'))
 }
 
 fn every_step_succeeded_once(log: &Value) -> Result<()> {

@@ -67,7 +67,7 @@ fn kill_failover(shop: &Shop, line: u64, after: Duration) -> String {
 }
 
 /// The state an undisturbed move ends in.
-fn assert_moved(shop: &Shop) {
+pub fn assert_moved(shop: &Shop) {
     let status = shop.json(&["status"]);
     assert_eq!(status["plans"]["shop"]["phase"], "failed-over", "{status}");
     assert_eq!(status["runs"].as_array().unwrap().len(), 1, "one run, taken up: {status}");

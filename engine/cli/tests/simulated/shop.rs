@@ -19,6 +19,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Shop {
     pub estate: SimulatedEstate,
     pub folder: TempDir,
+    vault: PathBuf,
 }
 
 /// What a command said and how it ended.
@@ -58,6 +59,11 @@ impl Said {
 impl Shop {
     /// Two agents that answer, machines that are on, plans; no vault yet.
     pub fn new() -> Self {
+        Self::with_vault(|folder| folder.join("vault"))
+    }
+
+    /// The same, with the vault somewhere else.
+    pub fn with_vault(place: impl FnOnce(&Path) -> PathBuf) -> Self {
         // Short: Unix sockets live below it, and their paths may have 107 bytes.
         let folder = tempfile::Builder::new().prefix("mus-").tempdir().unwrap();
         let at = folder.path();
@@ -65,7 +71,8 @@ impl Shop {
         std::fs::create_dir_all(at.join("run")).unwrap();
         let estate =
             SimulatedEstate::new(&at.join("lab"), Path::new(BINARY), &at.join("muster.key"), "in a test").unwrap();
-        let mut shop = Self { estate, folder };
+        let vault = place(at);
+        let mut shop = Self { estate, folder, vault };
         shop.write_plans(|text| text);
         for site in [HOME, AWAY] {
             shop.estate.start(site).unwrap();
@@ -82,7 +89,11 @@ impl Shop {
 
     /// Every group has a recovery point, the database has records, and nobody holds the vault.
     pub fn protected() -> Self {
-        let shop = Self::new();
+        Self::new().protect()
+    }
+
+    pub fn protect(self) -> Self {
+        let shop = self;
         shop.type_in(&["vault", "init"]).ends(0);
         shop.type_in(&["protect"]).ends(0);
         shop.wait_until("the shop writes", || shop.estate.last_answered(HOME).unwrap() > 10);
@@ -103,7 +114,7 @@ impl Shop {
         self.folder.path().join("plans")
     }
     pub fn vault(&self) -> PathBuf {
-        self.folder.path().join("vault")
+        self.vault.clone()
     }
     pub fn key(&self) -> PathBuf {
         self.folder.path().join("muster.key")
@@ -153,12 +164,14 @@ impl Shop {
     }
 
     #[track_caller]
-    pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let began = Instant::now();
-        while !holds() {
-            assert!(began.elapsed() < WAIT_LIMIT, "{what}: not within {}s", WAIT_LIMIT.as_secs());
-            std::thread::sleep(LOOK);
-        }
+    pub fn wait_until(&self, what: &str, holds: impl FnMut() -> bool) {
+        wait_for(what, WAIT_LIMIT, holds);
+    }
+
+    /// For what has to wait until the lease of a holder that could not give it back has run out.
+    #[track_caller]
+    pub fn wait_until_long(&self, what: &str, holds: impl FnMut() -> bool) {
+        wait_for(what, 2 * WAIT_LIMIT, holds);
     }
 
     /// The newest recovery point of a group.
@@ -269,6 +282,15 @@ impl Shop {
     pub fn play(&self, words: &[&str]) {
         let words: Vec<&str> = words.iter().copied().chain(["--no-wait"]).collect();
         self.finish(self.type_in(&words)).ends(0);
+    }
+}
+
+#[track_caller]
+fn wait_for(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < limit, "{what}: not within {}s", limit.as_secs());
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -1,7 +1,11 @@
 //! `cargo verify`: sets the machine up, then runs every test, real machines included.
+//!
+//! `cargo verify --matrix [POINTS [SEED]]` kills muster at so many moments (20) of planned moves of real machines instead,
+//! and keeps what it saw in `tests/evidence/kill-matrix.txt`.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use muster_demo::machine::{self, Ability};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 fn main() -> ExitCode {
@@ -16,6 +20,9 @@ fn main() -> ExitCode {
         Ability::Simulated { why } => {
             say(&format!("no real machines here ({why}): their tests will fail and say so"));
         }
+    }
+    if arguments.first().is_some_and(|argument| argument == "--matrix") {
+        return matrix(&arguments[1..], &ability);
     }
     let nextest = Command::new("cargo")
         .args(["nextest", "--version"])
@@ -33,7 +40,11 @@ fn main() -> ExitCode {
     }
     let mut tests = Command::new("cargo");
     tests.args(["nextest", "run", "--workspace", "--locked"]).args(arguments);
-    if ability == Ability::RealMachines && !machine::is_root() {
+    run(tests, &ability)
+}
+
+fn run(mut tests: Command, ability: &Ability) -> ExitCode {
+    if *ability == Ability::RealMachines && !machine::is_root() {
         // The tests of real machines need root; cargo hands each test program to this command.
         let path = std::env::var("PATH").unwrap_or_default();
         let runner = format!("sudo -n -E env PATH={path}");
@@ -43,6 +54,23 @@ fn main() -> ExitCode {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
+}
+
+const MATRIX_POINTS: &str = "20";
+const MATRIX_SEED: &str = "20";
+
+/// One test, for longer than the test runner would let it: half a minute for each kill on two cores, and more under load.
+fn matrix(arguments: &[String], ability: &Ability) -> ExitCode {
+    let word = |at: usize, fallback: &'static str| arguments.get(at).map_or(fallback, String::as_str);
+    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../evidence/kill-matrix.txt");
+    let mut tests = Command::new("cargo");
+    tests.args(["test", "--locked", "--package", "muster", "--test", "machines", "--"]);
+    tests.args(["a_killed_move_goes_on_and_loses_nothing", "--nocapture"]);
+    tests.env("MUSTER_KILL_POINTS", word(0, MATRIX_POINTS)).env("MUSTER_KILL_SEED", word(1, MATRIX_SEED));
+    tests.env("MUSTER_KILL_LOG", &log);
+    let ended = run(tests, ability);
+    println!("verify: what every kill met lies in {}", log.display());
+    ended
 }
 
 /// The triple of this computer, `x86_64-unknown-linux-gnu`.
