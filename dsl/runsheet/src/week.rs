@@ -230,6 +230,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "a window has one span or several")]
     fn a_backlog_runs_over_the_end_of_the_week() {
         // Closed on Sunday evening, slow on Monday: what Sunday left is still there.
         let closed = (vec![10_020..10_080], Rate(0));
