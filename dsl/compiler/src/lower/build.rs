@@ -38,7 +38,9 @@ impl Flow {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     nodes: BTreeMap<StepId, Node>,
-    edges: BTreeSet<(StepId, StepId)>,
+    /// Every id that an edge names, by a number: a plan of a hundred machines has thousands of edges.
+    numbers: HashMap<StepId, u32>,
+    edges: Vec<(u32, u32)>,
     left_out: Vec<LeftOut>,
     hooks: BTreeSet<String>,
     /// Where people wrote the step.
@@ -86,15 +88,15 @@ fn locks_of(action: &Action) -> Vec<String> {
 }
 
 /// Whether `first` is somewhere before `second`. Most often it is right before it: near steps are looked at first.
-fn is_before(before: &HashMap<&StepId, Vec<&StepId>>, first: &StepId, second: &StepId) -> bool {
-    let mut seen: HashSet<&StepId> = HashSet::new();
+fn is_before(before: &[Vec<u32>], first: u32, second: u32) -> bool {
+    let mut seen: HashSet<u32> = HashSet::new();
     let mut waiting = VecDeque::from([second]);
     while let Some(id) = waiting.pop_front() {
-        let from = before.get(id).map_or(&[][..], Vec::as_slice);
+        let from = before.get(id as usize).map_or(&[][..], Vec::as_slice);
         if from.contains(&first) {
             return true;
         }
-        waiting.extend(from.iter().copied().filter(|from| seen.insert(from)));
+        waiting.extend(from.iter().copied().filter(|from| seen.insert(*from)));
     }
     false
 }
@@ -194,14 +196,23 @@ impl Builder {
     }
 
     pub(crate) fn edge(&mut self, from: &StepId, to: &StepId) {
-        self.edges.insert((from.clone(), to.clone()));
+        let edge = (self.number(from), self.number(to));
+        self.edges.push(edge);
     }
     pub(crate) fn join(&mut self, from: &[StepId], to: &[StepId]) {
+        let to: Vec<u32> = to.iter().map(|to| self.number(to)).collect();
         for from in from {
-            for to in to {
-                self.edge(from, to);
-            }
+            let from = self.number(from);
+            self.edges.extend(to.iter().map(|to| (from, *to)));
         }
+    }
+    fn number(&mut self, id: &StepId) -> u32 {
+        if let Some(number) = self.numbers.get(id) {
+            return *number;
+        }
+        let number = self.numbers.len() as u32;
+        self.numbers.insert(id.clone(), number);
+        number
     }
     /// One behind the other.
     pub(crate) fn then(&mut self, first: Flow, second: Flow) -> Flow {
@@ -254,11 +265,11 @@ impl Builder {
         self.started.insert(machine.clone(), (id.clone(), span));
     }
 
-    /// What each step waits for.
-    fn before(&self) -> HashMap<&StepId, Vec<&StepId>> {
-        let mut before: HashMap<&StepId, Vec<&StepId>> = HashMap::new();
+    /// What each step waits for, by number.
+    fn before(&self) -> Vec<Vec<u32>> {
+        let mut before = vec![Vec::new(); self.numbers.len()];
         for (from, to) in &self.edges {
-            before.entry(to).or_default().push(from);
+            before[*to as usize].push(*from);
         }
         before
     }
@@ -272,7 +283,8 @@ impl Builder {
                 continue;
             };
             let start = self.started.get(machine);
-            if start.is_some_and(|(id, _)| is_before(&before, id, &node.id)) {
+            let numbers = start.and_then(|(id, _)| Some((*self.numbers.get(id)?, *self.numbers.get(&node.id)?)));
+            if numbers.is_some_and(|(start, check)| is_before(&before, start, check)) {
                 continue;
             }
             let mut diagnostic = Diagnostic::error(
@@ -290,43 +302,71 @@ impl Builder {
         self.diagnostics.extend(wrong);
     }
 
+    /// What makes the operation one that cannot be compiled; empty when it can.
+    pub(crate) fn errors(self) -> Vec<Diagnostic> {
+        if self.diagnostics.iter().any(Diagnostic::is_error) { self.diagnostics } else { Vec::new() }
+    }
+
+    /// All ids in their order, and the edges between their places there, each once and in order.
+    fn in_order(&self) -> (Vec<StepId>, Vec<(u32, u32)>) {
+        let lone = self.nodes.keys().filter(|id| !self.numbers.contains_key(*id));
+        let numbered = self.numbers.iter().map(|(id, number)| (id, Some(*number)));
+        let mut ids: Vec<(&StepId, Option<u32>)> = numbered.chain(lone.map(|id| (id, None))).collect();
+        ids.sort_unstable();
+        let mut places = vec![0u32; self.numbers.len()];
+        for (place, (_, number)) in ids.iter().enumerate() {
+            if let Some(number) = number {
+                places[*number as usize] = place as u32;
+            }
+        }
+        let place = |number: u32| places[number as usize];
+        let mut edges: Vec<(u32, u32)> = self.edges.iter().map(|(from, to)| (place(*from), place(*to))).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        (ids.into_iter().map(|(id, _)| id.clone()).collect(), edges)
+    }
+
     /// Levels by the longest way to a step; by id within a level.
     pub(crate) fn finish(self) -> Result<Finished, Vec<Diagnostic>> {
         if self.diagnostics.iter().any(Diagnostic::is_error) {
             return Err(self.diagnostics);
         }
-        let mut incoming: BTreeMap<&StepId, usize> = self.nodes.keys().map(|id| (id, 0)).collect();
-        let mut outgoing: BTreeMap<&StepId, Vec<&StepId>> = BTreeMap::new();
-        for (from, to) in &self.edges {
-            *incoming.entry(to).or_default() += 1;
-            outgoing.entry(from).or_default().push(to);
+        let (ids, edges) = self.in_order();
+        let mut incoming = vec![0u32; ids.len()];
+        let mut outgoing = vec![Vec::new(); ids.len()];
+        for (from, to) in &edges {
+            incoming[*to as usize] += 1;
+            outgoing[*from as usize].push(*to);
         }
-        let mut ready: Vec<&StepId> = incoming.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
-        let mut order: Vec<StepId> = Vec::new();
+        let mut ready: Vec<u32> = (0..ids.len() as u32).filter(|id| incoming[*id as usize] == 0).collect();
+        let mut order: Vec<u32> = Vec::with_capacity(ids.len());
         while !ready.is_empty() {
             let mut next = Vec::new();
             for id in ready {
-                order.push(id.clone());
-                for to in outgoing.get(id).into_iter().flatten() {
-                    if let Some(count) = incoming.get_mut(to) {
-                        *count -= 1;
-                        if *count == 0 {
-                            next.push(*to);
-                        }
+                order.push(id);
+                for to in &outgoing[id as usize] {
+                    let count = &mut incoming[*to as usize];
+                    *count -= 1;
+                    if *count == 0 {
+                        next.push(*to);
                     }
                 }
             }
-            next.sort();
+            next.sort_unstable();
             ready = next;
         }
         let kind = |from: &StepId| match self.nodes.get(from).map(|node| node.otherwise) {
             Some(Otherwise::Continue) => EdgeKind::Ends,
             _ => EdgeKind::Needs,
         };
-        let edges =
-            self.edges.iter().map(|(from, to)| Edge { from: from.clone(), to: to.clone(), kind: kind(from) }).collect();
+        let kinds: Vec<EdgeKind> = ids.iter().map(kind).collect();
+        let edge = |(from, to): &(u32, u32)| {
+            let (from, to) = (*from as usize, *to as usize);
+            Edge { from: ids[from].clone(), to: ids[to].clone(), kind: kinds[from] }
+        };
+        let edges = edges.iter().map(edge).collect();
         let mut nodes = self.nodes;
-        let nodes: Vec<Node> = order.iter().filter_map(|id| nodes.remove(id)).collect();
+        let nodes: Vec<Node> = order.iter().filter_map(|id| nodes.remove(&ids[*id as usize])).collect();
         let mut left_out = self.left_out;
         left_out.sort_by(|a, b| a.step.cmp(&b.step));
         left_out.dedup();

@@ -90,6 +90,30 @@ pub(crate) fn compile(
     operation: Operation,
     options: &CompileOptions,
 ) -> Result<Runsheet, Vec<Diagnostic>> {
+    let (job, builder) = lower(program, plan, operation, options)?;
+    let (nodes, edges, left_out, hooks) = builder.finish()?;
+    let mut sheet = frame(&job);
+    (sheet.nodes, sheet.edges, sheet.left_out) = (nodes, edges, left_out);
+    sheet.hooks = hook_sheets(program, &hooks);
+    sheet.teams = teams_of(program, &sheet);
+    sheet.assumptions = sheet.taken_for_granted();
+    Ok(sheet)
+}
+
+/// What is wrong with an operation. Its graph is built and checked; the sheet around it is not, which nobody would read.
+pub(crate) fn check(program: &Program, plan: &PlanModel, operation: Operation) -> Vec<Diagnostic> {
+    match lower(program, plan, operation, &CompileOptions::default()) {
+        Ok((_, builder)) => builder.errors(),
+        Err(found) => found,
+    }
+}
+
+fn lower<'a>(
+    program: &'a Program,
+    plan: &'a PlanModel,
+    operation: Operation,
+    options: &'a CompileOptions,
+) -> Result<(Job<'a>, Builder), Vec<Diagnostic>> {
     let (source, target) = plan.ends(operation.direction);
     let job = Job {
         program,
@@ -114,13 +138,7 @@ pub(crate) fn compile(
         }
     }
     builder.check_order();
-    let (nodes, edges, left_out, hooks) = builder.finish()?;
-    let mut sheet = frame(&job);
-    (sheet.nodes, sheet.edges, sheet.left_out) = (nodes, edges, left_out);
-    sheet.hooks = hook_sheets(program, &hooks);
-    sheet.teams = teams_of(program, &sheet);
-    sheet.assumptions = sheet.taken_for_granted();
-    Ok(sheet)
+    Ok((job, builder))
 }
 
 /// The sheet without its steps.
