@@ -153,6 +153,8 @@ pub(crate) struct Hold {
     resume_owed: bool,
     /// An earlier cut froze it, and it has not thawed since.
     inherited: Option<HoldRecord>,
+    /// What is written down of this cut.
+    record: Option<HoldRecord>,
     pub(crate) notes: Vec<String>,
 }
 
@@ -170,6 +172,7 @@ impl Hold {
             thaw_owed: false,
             resume_owed: false,
             inherited: None,
+            record: None,
             notes: Vec::new(),
         }
     }
@@ -233,7 +236,9 @@ impl Hold {
             record = HoldRecord { thaw, resume, ..before.clone() };
             before.tell(&self.instance, watch).await?;
         }
-        write_record(&self.home, &record)
+        write_record(&self.home, &record)?;
+        self.record = Some(record);
+        Ok(())
     }
 
     /// Makes the guest wait. What is owed to it is noted before it is done: what was given up in the middle may still
@@ -285,22 +290,36 @@ impl Hold {
             self.resume_owed = false;
         }
         if self.thaw_owed {
-            let lasted = guest::thaw(&self.home).await?;
-            self.thaw_owed = false;
-            if self.frozen && !lasted {
-                (self.frozen, self.thawed_early) = (false, true);
-                self.notes.push(format!("`{}` was thawed by somebody before the cut was done", self.instance));
-            }
+            self.thaw().await?;
         }
+        let late = self.record.clone().filter(|_| self.thaw_owed);
+        let late = late.map(|record| HoldRecord { thaw: true, resume: false, ..record });
         // That the watchdog has gone is no concern any more: there is nothing left for it to do.
         let _ = watch.tell(&Word::Released { instance: self.instance.clone() }).await;
-        match &self.inherited {
-            Some(before) => {
-                write_record(&self.home, before)?;
-                before.tell(&self.instance, watch).await
+        match self.inherited.clone().or(late) {
+            Some(left) => {
+                write_record(&self.home, &left)?;
+                left.tell(&self.instance, watch).await
             }
             None => remove_record(&self.home),
         }
+    }
+
+    async fn thaw(&mut self) -> Result<()> {
+        if self.frozen {
+            let lasted = guest::thaw(&self.home).await?;
+            if !lasted {
+                (self.frozen, self.thawed_early) = (false, true);
+                self.notes.push(format!("`{}` was thawed by somebody before the cut was done", self.instance));
+            }
+        } else if let Err(failure) = guest::thaw_once(&self.home, limits::GUEST_CALL).await {
+            // The cut did not build on the freeze, so it stands. The freeze may still come.
+            let instance = &self.instance;
+            self.notes.push(format!("`{instance}` may still freeze, and is thawed as soon as it answers: {failure}"));
+            return Ok(());
+        }
+        self.thaw_owed = false;
+        Ok(())
     }
 }
 

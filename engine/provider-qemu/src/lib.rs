@@ -73,7 +73,7 @@ pub struct QemuProvider {
     /// What was written when it was last looked, for the rate of change.
     written: Mutex<BTreeMap<InstanceName, (Timestamp, u64)>>,
     watchdog: Watchdog,
-    /// Tells the keeper that a cut has left a guest behind.
+    /// Tells the keeper that a cut is over, and may have left a guest behind.
     left: Arc<Notify>,
     keeper: Mutex<Option<AbortHandle>>,
 }
@@ -454,9 +454,7 @@ impl Provider for QemuProvider {
         let place = cut::Place { folder: &self.folder, clock: &*self.clock, watchdog: &self.watchdog };
         let made = cut::make(place, order).await;
         drop((turns, guests));
-        if made.is_err() {
-            self.left.notify_one();
-        }
+        self.left.notify_one();
         made
     }
 
