@@ -5,7 +5,7 @@ use muster_runsheet::{EdgeKind, Kind, Runsheet, SheetPhase};
 use std::collections::BTreeMap;
 
 /// By place in the sheet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Chart {
     /// Steps before each, with whether only their end is awaited.
     pub before: Vec<Vec<(u32, EdgeKind)>>,
@@ -13,6 +13,8 @@ pub(crate) struct Chart {
     /// Semaphores each holds, as places in `capacity`.
     pub locks: Vec<Vec<u32>>,
     pub capacity: Vec<u32>,
+    /// What the sheet calls each of them; empty for one that it does not name.
+    pub names: Vec<String>,
     /// The end waits for it: where an application rises, all but what settles behind it.
     pub counted: Vec<bool>,
 }
@@ -43,15 +45,29 @@ impl Chart {
         }
         let rises = sheet.operation.kind.is_live() || sheet.operation.kind == Kind::Test;
         let counted = sheet.nodes.iter().map(|node| !rises || node.phase != SheetPhase::Settle).collect();
-        Self { before, after, locks, capacity, counted }
+        let mut named = vec![String::new(); capacity.len()];
+        for (name, at) in names {
+            name.clone_into(&mut named[at as usize]);
+        }
+        Self { before, after, locks, capacity, names: named, counted }
     }
 
     /// Lets these steps run one at a time.
     pub(crate) fn share(&mut self, steps: &[usize]) {
         self.capacity.push(1);
+        self.names.push(String::new());
         for step in steps {
             self.locks[*step].push(self.capacity.len() as u32 - 1);
         }
+    }
+
+    /// The same with as many boots at once at a site as there are machines; `None` when none boots there.
+    pub(crate) fn with_all_boots(&self, site: &str) -> Option<(Self, u32)> {
+        let of = |name: &String| name.strip_prefix("boots@").is_some_and(|rest| rest.split(':').next() == Some(site));
+        let at = self.names.iter().position(of)?;
+        let mut wide = self.clone();
+        let now = std::mem::replace(&mut wide.capacity[at], u32::MAX);
+        Some((wide, now))
     }
 
     pub(crate) fn len(&self) -> usize {

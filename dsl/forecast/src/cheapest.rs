@@ -1,7 +1,6 @@
 //! Where the cheapest minute is: the one change to a sheet that saves the most.
 
 use crate::chart::Chart;
-use crate::conditions::Conditions;
 use crate::course::{Course, Play};
 use crate::estimate::Estimate;
 use muster_runsheet::{Action, Duration, EdgeKind, Runsheet};
@@ -24,10 +23,9 @@ pub(crate) fn line_of(id: &str) -> &str {
     id.rsplit_once('/').map_or(id, |(line, _)| line)
 }
 
-pub(crate) fn cheapest(sheet: &Runsheet, conditions: &Conditions, estimate: &Estimate) -> Option<Saving> {
+pub(crate) fn cheapest(sheet: &Runsheet, chart: &Chart, estimate: &Estimate) -> Option<Saving> {
     let total = estimate.total?;
     let plays: Vec<Play> = estimate.steps.iter().map(|span| Play::Ends(span.took.0)).collect();
-    let chart = Chart::new(sheet, conditions);
     let saved = |chart: &Chart, plays: &[Play]| {
         let mut course = Course::default();
         course.run(chart, plays);
@@ -35,14 +33,12 @@ pub(crate) fn cheapest(sheet: &Runsheet, conditions: &Conditions, estimate: &Est
     };
     let mut found: Vec<Saving> = Vec::new();
     for (line, chain) in chains(sheet) {
-        found.push(Saving { what: format!("`in turn` on {line}"), saves: saved(&beside(&chart, &chain), &plays) });
+        found.push(Saving { what: format!("`in turn` on {line}"), saves: saved(&beside(chart, &chain), &plays) });
     }
     for site in sheet.sites.keys() {
-        let mut wide = conditions.clone();
-        let now = wide.capacity(&format!("boots@{site}"));
-        wide.boots.insert(site.clone(), u32::MAX);
+        let Some((wide, now)) = chart.with_all_boots(site.as_str()) else { continue };
         let what = format!("no more than {now} boots at once at {site}");
-        found.push(Saving { what, saves: saved(&Chart::new(sheet, &wide), &plays) });
+        found.push(Saving { what, saves: saved(&wide, &plays) });
     }
     for (at, node) in sheet.nodes.iter().enumerate().filter(|(at, _)| estimate.steps[*at].critical) {
         let what = match &node.action {
@@ -53,7 +49,7 @@ pub(crate) fn cheapest(sheet: &Runsheet, conditions: &Conditions, estimate: &Est
         };
         let mut without = plays.clone();
         without[at] = Play::Ends(0);
-        found.push(Saving { what, saves: saved(&chart, &without) });
+        found.push(Saving { what, saves: saved(chart, &without) });
     }
     // The first of equals: what a line of the plan costs is easier to change than what a person does.
     let best = found.into_iter().rev().max_by_key(|saving| saving.saves);

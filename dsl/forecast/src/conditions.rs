@@ -83,9 +83,9 @@ impl Conditions {
     /// In words, one condition each.
     pub fn words(&self) -> Vec<String> {
         let slow = self.slow.iter().map(|(from, to, rate)| format!("{from} → {to} at {rate}"));
-        let fail = self.fail.iter().map(|(step, times)| format!("{step} fails {times} times"));
+        let fail = self.fail.iter().map(|(step, times)| format!("{step} fails {}", times_of(*times)));
         let dead = self.dead.iter().map(|site| format!("{site} dead"));
-        let boots = self.boots.iter().map(|(site, count)| format!("{count} boots at once at {site}"));
+        let boots = self.boots.iter().map(|(site, count)| format!("boots at {site}: {count} at once"));
         slow.chain(fail).chain(dead).chain(boots).collect()
     }
 
@@ -123,6 +123,11 @@ impl Conditions {
             _ => Blow::Fails,
         }
     }
+}
+
+/// `once`, `3 times`.
+pub(crate) fn times_of(times: u32) -> String {
+    if times == 1 { "once".to_owned() } else { format!("{times} times") }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

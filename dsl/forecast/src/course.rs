@@ -179,6 +179,7 @@ mod tests {
             locks: vec![vec![0]; count],
             capacity: vec![together],
             counted: vec![true; count],
+            ..Chart::default()
         };
         for (from, to) in edges {
             chart.before[*to as usize].push((*from, EdgeKind::Needs));

@@ -327,10 +327,21 @@ pub(crate) fn slowest(policy: &PolicySheet) -> Option<Rate> {
 impl Estimate {
     /// The same sheet, evidence, conditions and dice give the same estimate.
     pub fn of(sheet: &Runsheet, estate: &Estate, evidence: &Evidence, conditions: &Conditions, dice: Dice) -> Self {
+        Self::with_chart(sheet, estate, evidence, conditions, dice).0
+    }
+
+    /// With the graph it was made on.
+    pub(crate) fn with_chart(
+        sheet: &Runsheet,
+        estate: &Estate,
+        evidence: &Evidence,
+        conditions: &Conditions,
+        dice: Dice,
+    ) -> (Self, Chart) {
         let model = Model::new(sheet, estate, evidence, conditions);
         let mut estimate = Self::typical(&model);
         estimate.trials = model.trials(dice);
-        estimate
+        (estimate, model.chart)
     }
 
     fn typical(model: &Model<'_>) -> Self {

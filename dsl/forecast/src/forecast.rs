@@ -41,12 +41,12 @@ pub struct Forecast<'a> {
 impl<'a> Forecast<'a> {
     pub fn of(question: Question<'a>) -> Self {
         let Question { sheet, estate, evidence, conditions, dice } = question;
-        let estimate = Estimate::of(sheet, estate, evidence, conditions, dice);
+        let (estimate, chart) = Estimate::with_chart(sheet, estate, evidence, conditions, dice);
         Self {
             losses: losses(sheet, estate, evidence, conditions),
             drills: Drills::of(evidence.history.as_ref()),
             unrehearsed: evidence.history.as_ref().map(|history| unrehearsed(sheet, history)),
-            cheapest: cheapest(sheet, conditions, &estimate),
+            cheapest: cheapest(sheet, &chart, &estimate),
             inventory_age: evidence.inventory_age,
             runs: evidence.history.as_ref().map_or(0, |history| history.runs),
             conditions: conditions.words(),

@@ -1,6 +1,6 @@
 //! Differences of two sheets, and drift of sites.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // tests and their helpers
+#![allow(clippy::unwrap_used, clippy::panic)] // tests
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Estimates against hand-worked figures: history, failures, semaphores, conditions, and how long estimating takes.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // tests and their helpers
+#![allow(clippy::unwrap_used, clippy::panic)] // tests
 
 mod common;
 
@@ -203,6 +203,27 @@ fn what_a_plan_says_itself_is_held_against_its_promise() {
         "{p95:?}"
     );
     assert_eq!(written("within 1h usually 10m", "16m"), (minutes(10), None));
+}
+
+#[test]
+fn a_promise_that_measurements_refute_is_said() {
+    let checked = shop_with(|text| text.replace("rto  = 15m", "rto  = 6m"));
+    let unplanned = sheet(&checked, Kind::Unplanned, Direction::Out);
+    let drill = sheet(&checked, Kind::Test, Direction::Out);
+    let said = |took: Option<u64>| {
+        let past = took.map(|took| history(&drill, 6, |_, _| Some(Duration::from_secs(took))));
+        let evidence = Evidence { history: past, ..Evidence::default() };
+        let plain = Conditions::default();
+        let found = checked.objections(&forecast(&checked, &unplanned, &evidence, &plain));
+        found.into_iter().map(|found| found.code.0).collect::<Vec<_>>()
+    };
+    assert_eq!(said(None), [412], "nothing was measured");
+    assert_eq!(said(Some(60)), [404]);
+    let relaxed = shop_with(|text| text.replace("rto  = 15m", "rto  = 1h"));
+    let unplanned = sheet(&relaxed, Kind::Unplanned, Direction::Out);
+    let past = history(&drill, 6, |_, _| Some(Duration::from_secs(10)));
+    let (evidence, plain) = (Evidence { history: Some(past), ..Evidence::default() }, Conditions::default());
+    assert_eq!(relaxed.objections(&forecast(&relaxed, &unplanned, &evidence, &plain)), []);
 }
 
 #[test]

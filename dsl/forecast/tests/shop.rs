@@ -1,6 +1,6 @@
 //! The tables of `plans/shop` for every operation, as people see them.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // tests and their helpers
+#![allow(clippy::unwrap_used, clippy::panic)] // tests
 
 mod common;
 
@@ -74,6 +74,24 @@ fn a_large_shop_keeps_within_the_columns_too() {
         let shown = table(&checked, &sheet, &Evidence::default());
         assert!(shown.contains("a-machine-with-a-name"), "{shown}");
     }
+}
+
+#[test]
+fn a_what_if_stands_beside_the_plain_estimate() {
+    let checked = shop();
+    let sheet = sheet(&checked, Kind::Planned, Direction::Out);
+    let (evidence, plain) = (Evidence::default(), Conditions::default());
+    let conditions = Conditions {
+        slow: vec![("hq".into(), "dr".into(), "64kbit/s".parse().unwrap())],
+        fail: BTreeMap::from([("database.start/db".into(), 1)]),
+        ..Conditions::default()
+    };
+    let (before, after) =
+        (forecast(&checked, &sheet, &evidence, &plain), forecast(&checked, &sheet, &evidence, &conditions));
+    let text = view::table(&after, Looks { color: false, beside: Some(&before.estimate) });
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    let text = text.replace(sheet.hash().short(), "7f3a8b12").replace(sheet.inventory.short(), "0a1b2c3d");
+    insta::assert_snapshot!("what_if", text);
 }
 
 #[test]

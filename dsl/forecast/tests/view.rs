@@ -1,6 +1,6 @@
 //! The views and the estimate of a small sheet, made by hand.
 
-#![allow(clippy::unwrap_used)] // tests and their helpers
+#![allow(clippy::unwrap_used)] // tests
 
 use muster_forecast::view::{Looks, dot, mermaid, table};
 use muster_forecast::{Conditions, Dice, Estimate, Evidence, Forecast, Question};

@@ -1,5 +1,6 @@
 //! The table people read before they start a run: when, how long, who, what.
 
+use crate::conditions::times_of;
 use crate::estimate::{Estimate, Fate, Span};
 use crate::evidence::Drills;
 use crate::forecast::Forecast;
@@ -43,10 +44,8 @@ pub fn table(forecast: &Forecast<'_>, looks: Looks<'_>) -> String {
     let rows = rows(sheet, estimate);
     let columns = Columns::of(&rows, looks);
     let behind = |row: &Row<'_>| {
-        rises(sheet)
-            && row.nodes[0].phase == SheetPhase::Settle
-            && row.span.start >= estimate.total
-            && row.span.start.is_some()
+        let settles = rises(sheet) && row.nodes[0].phase == SheetPhase::Settle;
+        settles && estimate.total.is_some() && row.span.start.is_none_or(|start| Some(start) >= estimate.total)
     };
     let (background, awaited): (Vec<&Row<'_>>, Vec<&Row<'_>>) = rows.iter().partition(|row| behind(row));
     out.push('\n');
@@ -59,10 +58,12 @@ pub fn table(forecast: &Forecast<'_>, looks: Looks<'_>) -> String {
         out.push_str(&columns.row(row, looks, row.span.start.map_or("never".to_owned(), clock)));
     }
     out.push_str(&columns.end(sheet, estimate, looks));
-    if let (false, Some(whole)) = (background.is_empty(), estimate.whole) {
-        let _ = writeln!(out, "\nbehind it, in the background until {}:", clock(whole));
+    if !background.is_empty() {
+        let until = estimate.whole.map(|whole| format!(" until {}", clock(whole))).unwrap_or_default();
+        let _ = writeln!(out, "\nbehind it, in the background{until}:");
         for row in background {
-            out.push_str(&columns.row(row, looks, String::new()));
+            let at = if row.span.start.is_some() { String::new() } else { "never".to_owned() };
+            out.push_str(&columns.row(row, looks, at));
         }
     }
     out.push_str(&foot(forecast));
@@ -149,7 +150,7 @@ fn step_words(row: &Row<'_>) -> String {
         Otherwise::Pause => "",
     };
     let fate = match row.span.fate {
-        Fate::Done if row.span.failures > 0 => format!("  ← fails {} times first", row.span.failures),
+        Fate::Done if row.span.failures > 0 => format!("  ← fails {} first", times_of(row.span.failures)),
         Fate::Waived => "  ← no answer: the fence decides".to_owned(),
         Fate::Degraded => "  ← fails: goes on degraded".to_owned(),
         Fate::Stuck if row.nodes[0].otherwise == Otherwise::Undo => "  ← fails: everything is taken back".to_owned(),
@@ -305,35 +306,34 @@ fn promise(sheet: &Runsheet) -> Option<Duration> {
     sheet.rto.filter(|_| sheet.operation.kind.is_live())
 }
 
-/// `rto 15m   estimate ~7m40s (p50 8m, p95 9m)   met in 99% of 2000 trials`.
+/// `rto 15m   estimate ~7m40s   p50 8m   p95 9m   met in 99% of 2000 trials`; no part is broken.
 fn time_words(forecast: &Forecast<'_>) -> String {
     let (sheet, estimate) = (forecast.sheet, &forecast.estimate);
     let trials = &estimate.trials;
-    let mut out = promise(sheet).map(|rto| format!("rto {rto}   estimate ")).unwrap_or_default();
+    let mut parts: Vec<String> = promise(sheet).map(|rto| format!("rto {rto}")).into_iter().collect();
+    let head = if parts.is_empty() { "" } else { "estimate " };
     match (estimate.objective, trials.p50, trials.p95) {
         (Some(total), Some(p50), Some(p95)) => {
             let assumed = if estimate.assumed { ASSUMED } else { "" };
-            let _ = write!(out, "{assumed}{}   p50 {}   p95 {}", seconds(total), seconds(p50), seconds(p95));
+            parts.push(format!("{head}{assumed}{}", seconds(total)));
+            parts.extend([format!("p50 {}", seconds(p50)), format!("p95 {}", seconds(p95))]);
         }
-        (None, _, _) => out.push_str("never: a step fails for good, and a person has to decide"),
-        _ => out.push_str("none: no trial reaches the end by itself"),
+        (None, _, _) => parts.push(format!("{head}never: a step fails for good, and a person has to decide")),
+        _ => parts.push(format!("{head}none: no trial reaches the end by itself")),
     }
-    if let Some(met) = trials.met {
-        let _ = write!(out, "   met in {} of {} trials", percent(met), trials.count);
-    }
-    if let (Some(rto), Some(total)) = (promise(sheet), estimate.objective)
-        && total > rto
-    {
-        out.push_str("   DOES NOT FIT");
+    parts.extend(trials.met.map(|met| format!("met in {} of {} trials", percent(met), trials.count)));
+    if promise(sheet).zip(estimate.objective).is_some_and(|(rto, total)| total > rto) {
+        parts.push("DOES NOT FIT".to_owned());
     }
     if trials.stuck > 0 && estimate.objective.is_some() {
         let share = f64::from(trials.stuck) / f64::from(trials.count.max(1));
-        let _ = write!(out, "   in {} a step fails for good", percent(share));
+        parts.push(format!("in {} a step fails for good", percent(share)));
     }
     if estimate.clock_from != Duration::ZERO {
-        let _ = write!(out, "   from the first stop at {}", clock(estimate.clock_from));
+        parts.push(format!("from the first stop at {}", clock(estimate.clock_from)));
     }
-    out
+    let parts: Vec<String> = parts.iter().map(|part| whole(part)).collect();
+    parts.join("   ")
 }
 
 /// Never rounded up to certainty.
@@ -360,7 +360,8 @@ fn loss_words(forecast: &Forecast<'_>) -> Option<String> {
     let now = |loss: &GroupLoss| loss.now.map(|now| format!("{} {}", loss.group, seconds(now)));
     let known: Vec<String> = forecast.losses.iter().filter_map(now).collect();
     let now = if known.is_empty() { "unknown: no vault asked".to_owned() } else { known.join(" · ") };
-    Some(format!("{promise}loss now: {now}   at worst by policy: {}", worst_words(&forecast.losses)))
+    let worst = worst_words(&forecast.losses);
+    Some(format!("{promise}loss now: {now}   {}{worst}", whole("at worst by policy: ")))
 }
 
 fn worst_words(losses: &[GroupLoss]) -> String {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each test binary uses its part
 #![allow(unreachable_pub)] // shared by `mod common`
-#![allow(clippy::unwrap_used, clippy::panic)] // a helper of tests
+#![allow(clippy::unwrap_used, clippy::panic)] // shared by tests
 
 use muster_compiler::{Checked, CompileOptions, World, check};
 use muster_forecast::{Conditions, Dice, Evidence, Forecast, History, LastDrill, Question, Sample};

@@ -88,7 +88,7 @@ fn what_ifs_stand_beside_the_plain_estimate() {
     let refused = what_if("planned", &["--dead", "hq"]).ends(0).out;
     assert!(refused.contains("a person has to decide") && refused.contains("never"), "{refused}");
     let failing = what_if("unplanned", &["--fail", "database.start/db=2", "--boots", "dr=1"]).ends(0).out;
-    assert!(failing.contains("fails 2 times first") && failing.contains("1 boots at once at dr"), "{failing}");
+    assert!(failing.contains("fails 2 times first") && failing.contains("boots at dr: 1 at once"), "{failing}");
     let slow = what_if("planned", &["--slow", "hq:dr=64kbit/s", "--json"]).ends(0).data();
     assert_eq!(slow["format"], "muster.what-if/1");
     assert_eq!(slow["under"]["conditions"][0], "hq → dr at 64kbit/s", "{slow}");
