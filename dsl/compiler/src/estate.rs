@@ -59,13 +59,10 @@ pub(crate) fn assemble(cx: &Context<'_>, policies: &Policies, plans: &[Resolved]
 /// The defaults of each site, and what is said of this machine in their place.
 fn places_of(cx: &Context<'_>, machine: &str, home: &SiteName) -> BTreeMap<SiteName, BTreeMap<String, Value>> {
     let mut places: BTreeMap<SiteName, BTreeMap<String, Value>> = BTreeMap::new();
-    let own = |of: &Option<String>| of.as_deref() == Some(machine);
-    let all = cx.places.iter().filter(|((of, _), _)| of.is_none());
-    for ((_, site), facts) in all.chain(cx.places.iter().filter(|((of, _), _)| own(of))) {
-        if home.as_str() != site {
-            let facts = facts.iter().map(|(name, value)| (name.clone(), value.clone()));
-            places.entry(site.as_str().into()).or_default().extend(facts);
-        }
+    let of = |machine: Option<&str>| cx.places.get(&machine.map(str::to_owned)).into_iter().flatten();
+    for (site, facts) in of(None).chain(of(Some(machine))).filter(|(site, _)| home.as_str() != *site) {
+        let facts = facts.iter().map(|(name, value)| (name.clone(), value.clone()));
+        places.entry(site.as_str().into()).or_default().extend(facts);
     }
     places
 }

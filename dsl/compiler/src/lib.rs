@@ -144,6 +144,7 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
     cx.routes = routes::resolve_routes(&cx);
     cx.routes_unread = cx.errors() > before;
     names::check_lets(&cx);
+    names::check_templates(&cx);
     let windows = windows::resolve_windows(&cx);
     let policies = policies::resolve_policies(&cx, &windows);
     let teams = people::resolve_teams(&cx);

@@ -7,7 +7,7 @@ use crate::providers::provider;
 use crate::suggest::nearest;
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
-use muster_runsheet::{DiskFacts, MachineFacts, NicShape, Power, SiteInventory, SiteName};
+use muster_runsheet::{DiskFacts, MachineFacts, MachineName, NicShape, Power, SiteInventory, SiteName};
 use muster_syntax::ast::{self, ExprKind, Item};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -45,11 +45,13 @@ pub(crate) fn resolve_machines(cx: &mut Context<'_>) {
     if let Some(inventory) = &cx.inventory {
         for (site, found) in &inventory.sites {
             check_aliases(cx, site, found);
+            let aliases: BTreeMap<&str, &MachineName> =
+                found.aliases.iter().map(|(alias, known)| (known.as_str(), alias)).collect();
             for facts in &found.machines {
-                let alias = found.aliases.iter().find(|(_, known)| known.as_str() == facts.name.as_str());
-                let name = alias.map_or(&facts.name, |(alias, _)| alias);
+                let alias = aliases.get(facts.name.as_str()).copied();
+                let name = alias.unwrap_or(&facts.name);
                 let entry = machines.entry(name.as_str().to_owned()).or_default();
-                entry.known_as = entry.known_as.take().or_else(|| alias.map(|(_, known)| known.clone()));
+                entry.known_as = entry.known_as.take().or_else(|| alias.map(|_| facts.name.as_str().to_owned()));
                 entry.at.insert(site.clone(), MachineFacts { name: name.clone(), ..facts.clone() });
             }
         }
@@ -87,7 +89,7 @@ fn check_aliases(cx: &Context<'_>, site: &SiteName, found: &SiteInventory) {
 }
 
 /// What machines become at sites that are not their home, by machine (`None` is `*`) and site.
-pub(crate) type Places = BTreeMap<(Option<String>, String), BTreeMap<String, muster_runsheet::Value>>;
+pub(crate) type Places = BTreeMap<Option<String>, BTreeMap<String, BTreeMap<String, muster_runsheet::Value>>>;
 
 pub(crate) fn resolve_places(cx: &Context<'_>) -> Places {
     let mut places = Places::new();
@@ -105,7 +107,7 @@ pub(crate) fn resolve_places(cx: &Context<'_>) -> Places {
                 continue;
             }
             said.insert(key.clone(), place.site.span);
-            places.insert(key, facts);
+            places.entry(key.0).or_default().insert(key.1, facts);
         }
     }
     places

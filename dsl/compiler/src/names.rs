@@ -424,6 +424,20 @@ impl Context<'_> {
     }
 }
 
+/// A parameter of a template is a word of its own: E0202 when it already means something in its file.
+pub(crate) fn check_templates(cx: &Context<'_>) {
+    for file in &cx.modules {
+        for item in &file.ast.items {
+            let Item::Template(template) = item else { continue };
+            for parameter in &template.parameters {
+                if let Some(first) = file.scope.names.get(&parameter.name.text) {
+                    cx.shadowed(&parameter.name.text, parameter.name.span, *first);
+                }
+            }
+        }
+    }
+}
+
 /// Evaluates every `let`, so that a wrong one shows even where nobody uses it.
 pub(crate) fn check_lets(cx: &Context<'_>) {
     for (module, file) in cx.modules.iter().enumerate() {

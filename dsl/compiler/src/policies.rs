@@ -373,7 +373,14 @@ impl<'a> Reader<'a, '_> {
         let mut rates = Vec::new();
         for (module, fact) in self.all("bandwidth") {
             let Some(expr) = plain(self.cx, fact) else { continue };
-            let closed = word(expr) == Some("none") && fact.when.is_some();
+            let closed = word(expr) == Some("none");
+            if closed && fact.when.is_none() {
+                self.cx.push(
+                    Diagnostic::error(402, "nothing would ever leave", expr.span, "at no hour")
+                        .help("name the hours: `bandwidth = none when …`; without any `bandwidth` there is no limit"),
+                );
+                continue;
+            }
             let rate = if closed { Some(Rate(0)) } else { self.rate(module, expr) };
             let Some(rate) = rate else { continue };
             let Some(when) = &fact.when else {

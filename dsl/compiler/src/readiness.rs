@@ -139,7 +139,10 @@ fn check_sizes(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
             continue;
         }
         let has_size = |machine: Option<&String>| {
-            cx.places.get(&(machine.cloned(), site.clone())).is_some_and(|facts| facts.contains_key("size"))
+            cx.places
+                .get(&machine.cloned())
+                .and_then(|sites| sites.get(site))
+                .is_some_and(|facts| facts.contains_key("size"))
         };
         let at_home = |machine: &String| {
             cx.machines.get(machine).is_some_and(|entry| entry.first_site().is_some_and(|home| home.as_str() == *site))

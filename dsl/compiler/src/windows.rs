@@ -167,6 +167,7 @@ fn common(left: &[Range<u32>], right: &[Range<u32>]) -> Option<u32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // one span of minutes is meant
 mod tests {
     use super::*;
 

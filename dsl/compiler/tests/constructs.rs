@@ -128,8 +128,15 @@ policy e { rpo = 5m; replicate = every 30s; retain = 24h; encryption = off; resy
 policy f { rpo = 5m; replicate = every 30s; retain = 24h; bandwidth = 0Mbit/s when office; encryption = azure-dr }
 policy g { rpo = 5m, 6m; replicate = every 30s; retain = 24h }
 group h { policy = f; machines = db, app }
+policy i { rpo = 5m; replicate = every 30s; retain = 24h; bandwidth = none }
 "#
     ));
+}
+
+#[test]
+fn a_parameter_is_a_word_of_its_own() {
+    let said = check("template t(office: list(machine)) { start office }");
+    assert!(said.starts_with("E0202 `office` already means something"), "{said}");
 }
 
 #[test]

@@ -373,6 +373,13 @@ fn intent<'a>(
     if machines.is_empty() {
         return Err(Failure::permanent(format!("the group `{group}` has no machines")));
     }
+    if let Some((machine, known)) = machines.iter().find_map(|machine| Some((machine, machine.known_as.as_ref()?))) {
+        let (name, home) = (&machine.facts.name, &machine.home);
+        return Err(Failure::permanent(format!(
+            "site `{home}` calls `{name}` `{known}`: names are not translated yet"
+        ))
+        .help("give the machine a name at its site that plans can write, then pull the inventory again"));
+    }
     Ok((sheet, policy, machines))
 }
 
