@@ -20,6 +20,7 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
     }
     check_shared_machines(cx, plans);
     let started: BTreeSet<String> = plans.iter().flat_map(|plan| plan.model.machines.keys().cloned()).collect();
+    crate::readiness::check_idle_groups(cx, plans, &started);
     let group_of = groups_of_machines(&cx.groups);
     for plan in plans {
         let before = cx.errors();

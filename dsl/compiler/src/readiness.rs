@@ -1,13 +1,15 @@
 //! What a plan would miss on the night, though every word of it is right: a machine that nothing makes at home again
 //! (E0604), machines of a stage that a drill puts into different networks (E0510), no word about what a machine becomes
-//! in a cloud (E0514), a question that one person alone can answer (E0806).
+//! in a cloud (E0514), a question that one person alone can answer (E0806), a group that nobody would recover (E0314).
 
 use crate::Program;
 use crate::context::Context;
 use crate::model::{Condition, LineModel, PlanModel, RISING, StepModel, VerbModel};
+use crate::plans::Resolved;
 use crate::suggest::listed;
 use muster_diagnostics::{Diagnostic, Span};
 use muster_runsheet::{Direction, TestNetwork};
+use muster_syntax::ast::Item;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Providers at which a machine has a size that somebody has to choose.
@@ -18,6 +20,32 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
     check_bubbles(cx, plan);
     check_sizes(cx, program, plan);
     check_people(cx, program, plan);
+}
+
+/// Groups that are replicated and that no plan recovers: E0314. Of files without plans nothing is concluded, nor while
+/// some plan could not be read.
+pub(crate) fn check_idle_groups(cx: &Context<'_>, plans: &[Resolved], started: &BTreeSet<String>) {
+    let written = cx.modules.iter().flat_map(|module| &module.ast.items);
+    let written = written.filter(|item| matches!(item, Item::Plan(_))).count();
+    if plans.is_empty() || written != plans.len() || plans.iter().any(|plan| !plan.steps_whole) || !cx.unread.is_empty()
+    {
+        return;
+    }
+    for group in cx.groups.values().filter(|group| group.policy.is_some() && !group.broken) {
+        let idle = group.machines.iter().all(|(machine, _)| !started.contains(machine));
+        if idle && !group.machines.is_empty() {
+            cx.push(
+                Diagnostic::warning(
+                    314,
+                    format!("group `{}` is replicated, and no plan recovers it", group.name),
+                    group.span,
+                    "in no plan",
+                )
+                .note(format!("its machines are {}", listed(group.machines.iter().map(|(name, _)| name.as_str()))))
+                .help("start its machines in a plan, or write `policy = none`"),
+            );
+        }
+    }
 }
 
 /// Every step of some lines, with the conditions around it and its own.

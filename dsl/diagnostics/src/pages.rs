@@ -39,6 +39,7 @@ pub const PAGES: &[(u16, &str)] = &[
     (310, include_str!("../pages/E0310.md")),
     (311, include_str!("../pages/E0311.md")),
     (313, include_str!("../pages/E0313.md")),
+    (314, include_str!("../pages/E0314.md")),
     (315, include_str!("../pages/E0315.md")),
     (401, include_str!("../pages/E0401.md")),
     (402, include_str!("../pages/E0402.md")),

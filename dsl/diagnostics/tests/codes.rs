@@ -8,11 +8,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Codes that something else than the compiler says.
-const SAID_ELSEWHERE: [(u16, &str); 4] = [
+const SAID_ELSEWHERE: [(u16, &str); 5] = [
     (712, "by the host of hooks, when a hook is resumed"),
     (903, "by `muster run`, of a stale sheet"),
     (904, "by `muster run`, of a file that is none"),
     (905, "by `muster run`, of a changed hook"),
+    (906, "by `muster test`, of an expectation that does not hold"),
 ];
 
 /// The hundreds, as headings of the index.
