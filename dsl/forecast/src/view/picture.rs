@@ -166,7 +166,7 @@ fn figure(node: &Node, span: &Span, place: Place) -> String {
         _ => "#f1f3f5",
     };
     let stroke = if critical || no_return { "#c0392b" } else { "#52606d" };
-    // Questions have round ends.
+    // Questions have curved ends.
     let radius = if node.kind == NodeKind::Gate { BOX_HEIGHT / 2 } else { 4 };
     let mut out = format!(
         "<g><title>{}</title><rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{BOX_HEIGHT}\" rx=\"{radius}\" fill=\"{fill}\" \
