@@ -328,6 +328,12 @@ pub enum Command {
         #[arg(long)]
         listen: String,
     },
+    /// Bring recovery plans of another system over as a `.plan`; says on stderr what could not be said, and where it stood.
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Write a plan for another system; says on stderr what is lost.
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// A shop of simulated machines to try everything on without a hypervisor.
     #[command(subcommand)]
     Laboratory(LaboratoryCommand),
@@ -393,6 +399,40 @@ pub struct NewKey {
     /// Whose it is and where it lies; not secret.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub label: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Azure Site Recovery: recovery plans with their policies, protected items, network mappings and fabrics.
+    ///
+    /// Each file is an ARM template (one compiled from Bicep too), a parameter file of one, a resource as the REST interface
+    /// answers it, or a list of such resources. With `--json` the report has the format `muster.import/1`.
+    Asr {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Write the plan to a file instead of stdout.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// VMware Site Recovery Manager: an exported configuration in XML, or REST resources in JSON.
+    Srm {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Write the plan to a file instead of stdout.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ExportCommand {
+    /// Azure Site Recovery: an ARM template with the plan as a recovery plan.
+    Asr {
+        plan: String,
+        /// Write the template to a file instead of stdout.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,8 +14,8 @@ mod output;
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
-    agent, check, diff, drift, dry_run, keys, laboratory, machines, operate, people, plans, replicate, show, test, vault,
-    what_if,
+    agent, check, diff, drift, dry_run, import, keys, laboratory, machines, operate, people, plans, replicate, show,
+    test, vault, what_if,
 };
 use exit::Exit;
 use muster_ports::Result;
@@ -95,6 +95,8 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Approve { run, step, no, signature } => people::approve(common, run, step, no, &signature).await,
         Command::Agent { provider, site, folder, listen } => agent::agent(common, provider, site, folder, listen).await,
         Command::CutWatchdog => agent::cut_watchdog().await,
+        Command::Import(command) => import::import(common, command),
+        Command::Export(command) => import::export(common, command),
         Command::Laboratory(command) => laboratory::laboratory(common, command),
         Command::Completions { shell } => {
             let mut text = Vec::new();

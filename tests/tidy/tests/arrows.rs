@@ -99,8 +99,16 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates of `tests/` may use whatever they test; nothing may use them but each other.
-const TESTS: &[&str] =
-    &["muster-tidy", "muster-lab", "muster-demo", "muster-language", "muster-library", "muster-end-to-end", "muster-scale"];
+const TESTS: &[&str] = &[
+    "muster-tidy",
+    "muster-lab",
+    "muster-demo",
+    "muster-language",
+    "muster-library",
+    "muster-end-to-end",
+    "muster-scale",
+    "muster-corpus",
+];
 
 fn metadata() -> serde_json::Value {
     let output = Command::new(env!("CARGO"))

@@ -6,6 +6,7 @@ pub mod diff;
 pub mod drift;
 pub mod dry_run;
 pub mod foresee;
+pub mod import;
 pub mod keys;
 pub mod laboratory;
 pub mod machines;
