@@ -110,6 +110,9 @@ fn misspelt(word: &str, chance: &mut Chance, known: &BTreeSet<String>) -> String
     }
 }
 
+/// A word or mark, and where it stands: file and bytes.
+type Used = (String, Vec<(String, Range<usize>)>);
+
 struct Mutation {
     what: String,
     file: String,
@@ -197,7 +200,7 @@ fn table(mutations: &[Mutation]) -> String {
 }
 
 /// The most used first. A name that stands only where it is declared is left out: any spelling of it is right.
-fn most_used(original: &Texts) -> Vec<(String, Vec<(String, Range<usize>)>)> {
+fn most_used(original: &Texts) -> Vec<Used> {
     let free = |word: &str, places: &[(String, Range<usize>)]| {
         is_word(word) && places.len() == 1 && {
             let (file, range) = &places[0];
@@ -251,12 +254,7 @@ fn other_slips_are_said_as_well() {
 }
 
 /// One slip in each of these words and marks.
-fn slips(
-    original: &Texts,
-    used: &[(String, Vec<(String, Range<usize>)>)],
-    known: &BTreeSet<String>,
-    seed: u64,
-) -> Vec<Mutation> {
+fn slips(original: &Texts, used: &[Used], known: &BTreeSet<String>, seed: u64) -> Vec<Mutation> {
     let mut chance = Chance(seed);
     let mut mutations = Vec::new();
     for (word, places) in used {
