@@ -132,6 +132,25 @@ fn the_json_is_a_runsheet_that_can_be_run_and_says_what_it_forecasts() {
     insta::assert_json_snapshot!("forecast", shown);
 }
 
+/// Pairs of boxes that share a pixel.
+fn overlaps(svg: &str) -> usize {
+    let number = |text: &str, name: &str| -> i64 {
+        let rest = text.split(&format!(" {name}=\"")).nth(1).unwrap();
+        rest.split('"').next().unwrap().parse().unwrap()
+    };
+    let boxes: Vec<[i64; 4]> = svg
+        .split("<rect ")
+        .skip(2) // the paper
+        .map(|text| format!(" {text}"))
+        .map(|text| ["x", "y", "width", "height"].map(|name| number(&text, name)))
+        .collect();
+    let apart = |a: &[i64; 4], b: &[i64; 4]| {
+        a[0] + a[2] <= b[0] || b[0] + b[2] <= a[0] || a[1] + a[3] <= b[1] || b[1] + b[3] <= a[1]
+    };
+    let pairs = boxes.iter().enumerate().flat_map(|(at, a)| boxes[at + 1..].iter().map(move |b| (a, b)));
+    pairs.filter(|(a, b)| !apart(a, b)).count()
+}
+
 #[test]
 fn pictures_hold_every_step_and_are_whole() {
     let checked = shop();
@@ -148,6 +167,7 @@ fn pictures_hold_every_step_and_are_whole() {
             assert!(["amp;", "lt;", "gt;", "quot;"].iter().any(|entity| rest.starts_with(entity)), "{rest:.20}");
         }
         assert_eq!(svg.matches("<g>").count(), svg.matches("</g>").count());
+        assert_eq!(overlaps(&svg), 0, "boxes lie over each other");
         assert_eq!(view::svg(&forecast), svg);
         assert!(view::mermaid(&sheet).lines().count() > sheet.nodes.len());
         assert!(view::dot(&sheet).ends_with("}\n"));

@@ -1,7 +1,7 @@
 //! The graph as a picture that needs no other program: SVG, laid out in layers.
 //!
-//! A step stands in the column after the last step it waits for; columns are ordered by where the steps before stand, so
-//! that few lines cross. Large sheets give large pictures: nothing is left out.
+//! Time runs downwards. A step stands in the layer below the last step it waits for; layers are ordered by where the steps
+//! before stand, so that few lines cross. Large sheets give large pictures: nothing is left out.
 
 use crate::estimate::{Fate, Span};
 use crate::forecast::Forecast;
@@ -13,14 +13,18 @@ use std::fmt::Write;
 /// Pixels.
 const CHAR: usize = 7;
 const BOX_HEIGHT: usize = 38;
-const ROW: usize = 54;
-const GAP: usize = 56;
+/// From one layer to the next.
+const LAYER: usize = 64;
+/// Between the boxes of a layer.
+const GAP: usize = 24;
 const MARGIN: usize = 24;
 const HEAD: usize = 48;
 const DOT: usize = 10;
+/// So that the heading fits.
+const TITLE_WIDTH: usize = 560;
 /// Characters of a label; a longer name ends in dots and is whole in the title of its box.
 const LABEL_MAX: usize = 36;
-/// Times the columns are ordered anew by what stands before them: more changes little.
+/// Times the layers are ordered anew by what stands before them: more changes little.
 const SWEEPS: usize = 4;
 
 /// Where a step stands.
@@ -34,8 +38,8 @@ struct Place {
 /// A drawing of the sheet with its times; the longest way is red.
 pub fn svg(forecast: &Forecast<'_>) -> String {
     let sheet = forecast.sheet;
-    let columns = columns(sheet);
-    let (places, width, height) = places(sheet, &columns);
+    let layers = layers(sheet);
+    let (places, width, height) = places(sheet, &layers);
     let index: BTreeMap<_, usize> = sheet.nodes.iter().enumerate().map(|(at, node)| (&node.id, at)).collect();
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -54,7 +58,8 @@ pub fn svg(forecast: &Forecast<'_>) -> String {
         let (Some(from), Some(to)) = (index.get(&edge.from), index.get(&edge.to)) else { continue };
         let spans = &forecast.estimate.steps;
         let tight = spans[*from].critical && spans[*to].critical && spans[*from].end() == spans[*to].start;
-        out.push_str(&line(places[*from], places[*to], edge.kind, tight));
+        let below = height_of(&sheet.nodes[*from]);
+        out.push_str(&line(places[*from], below, places[*to], edge.kind, tight));
     }
     for ((node, span), place) in sheet.nodes.iter().zip(&forecast.estimate.steps).zip(&places) {
         out.push_str(&figure(node, span, *place));
@@ -71,8 +76,8 @@ fn promise(forecast: &Forecast<'_>) -> String {
     }
 }
 
-/// Steps by column, in the order they stand in it.
-fn columns(sheet: &Runsheet) -> Vec<Vec<usize>> {
+/// Steps by layer, in the order they stand in it.
+fn layers(sheet: &Runsheet) -> Vec<Vec<usize>> {
     let index: BTreeMap<_, usize> = sheet.nodes.iter().enumerate().map(|(at, node)| (&node.id, at)).collect();
     let mut before: Vec<Vec<usize>> = vec![Vec::new(); sheet.nodes.len()];
     for edge in &sheet.edges {
@@ -85,39 +90,46 @@ fn columns(sheet: &Runsheet) -> Vec<Vec<usize>> {
     for at in 0..sheet.nodes.len() {
         layer[at] = before[at].iter().map(|from| layer[*from] + 1).max().unwrap_or(0);
     }
-    let mut columns: Vec<Vec<usize>> = vec![Vec::new(); layer.iter().max().map_or(0, |last| last + 1)];
+    let mut layers: Vec<Vec<usize>> = vec![Vec::new(); layer.iter().max().map_or(0, |last| last + 1)];
     for (at, layer) in layer.iter().enumerate() {
-        columns[*layer].push(at);
+        layers[*layer].push(at);
     }
-    let mut height = vec![0_usize; sheet.nodes.len()];
+    let mut slot = vec![0_usize; sheet.nodes.len()];
     for _ in 0..SWEEPS {
-        for column in &mut columns {
+        for layer in &mut layers {
             let middle = |at: &usize| {
                 let from = &before[*at];
-                if from.is_empty() { 0 } else { from.iter().map(|from| height[*from] * 64).sum::<usize>() / from.len() }
+                if from.is_empty() { 0 } else { from.iter().map(|from| slot[*from] * 64).sum::<usize>() / from.len() }
             };
-            column.sort_by_key(|at| (middle(at), *at));
-            for (row, at) in column.iter().enumerate() {
-                height[*at] = row;
+            layer.sort_by_key(|at| (middle(at), *at));
+            for (place, at) in layer.iter().enumerate() {
+                slot[*at] = place;
             }
         }
     }
-    columns
+    layers
 }
 
-fn places(sheet: &Runsheet, columns: &[Vec<usize>]) -> (Vec<Place>, usize, usize) {
+/// Layers are centred below each other. With the size of the picture.
+fn places(sheet: &Runsheet, layers: &[Vec<usize>]) -> (Vec<Place>, usize, usize) {
     let mut places = vec![Place::default(); sheet.nodes.len()];
-    let tallest = columns.iter().map(Vec::len).max().unwrap_or(0);
-    let mut x = MARGIN;
-    for column in columns {
-        let width = column.iter().map(|at| box_width(&sheet.nodes[*at])).max().unwrap_or(0);
-        let top = HEAD + (tallest - column.len()) * ROW / 2;
-        for (row, at) in column.iter().enumerate() {
-            places[*at] = Place { x, y: top + row * ROW, width: box_width(&sheet.nodes[*at]) };
+    let width_of = |layer: &Vec<usize>| {
+        let boxes: usize = layer.iter().map(|at| box_width(&sheet.nodes[*at])).sum();
+        boxes + layer.len().saturating_sub(1) * GAP
+    };
+    let widest = layers.iter().map(width_of).max().unwrap_or(0).max(TITLE_WIDTH);
+    let mut y = HEAD;
+    for layer in layers {
+        let mut x = MARGIN + (widest - width_of(layer)) / 2;
+        for at in layer {
+            let width = box_width(&sheet.nodes[*at]);
+            places[*at] = Place { x, y, width };
+            x += width + GAP;
         }
-        x += width + GAP;
+        // A layer of joints needs no room for boxes.
+        y += if layer.iter().all(|at| is_dot(&sheet.nodes[*at])) { DOT + GAP } else { LAYER };
     }
-    (places, x.saturating_sub(GAP) + MARGIN, HEAD + tallest * ROW + MARGIN)
+    (places, widest + 2 * MARGIN, y + MARGIN)
 }
 
 fn is_dot(node: &Node) -> bool {
@@ -136,24 +148,28 @@ fn box_width(node: &Node) -> usize {
     if is_dot(node) { DOT } else { (label(node).chars().count().max(18)) * CHAR + 16 }
 }
 
-fn line(from: Place, to: Place, kind: EdgeKind, critical: bool) -> String {
-    let (x1, y1) = (from.x + from.width, from.y + BOX_HEIGHT / 2);
-    let (x2, y2) = (to.x, to.y + BOX_HEIGHT / 2);
-    let bend = (x2.saturating_sub(x1) / 2).max(GAP / 2);
+fn height_of(node: &Node) -> usize {
+    if is_dot(node) { DOT } else { BOX_HEIGHT }
+}
+
+fn line(from: Place, below: usize, to: Place, kind: EdgeKind, critical: bool) -> String {
+    let (x1, y1) = (from.x + from.width / 2, from.y + below);
+    let (x2, y2) = (to.x + to.width / 2, to.y);
+    let bend = (y2.saturating_sub(y1) / 2).max(GAP / 2);
     let color = if critical { "#c0392b" } else { "#9aa5b1" };
     let dash = if kind == EdgeKind::Ends { " stroke-dasharray=\"5 4\"" } else { "" };
     let width = if critical { 2 } else { 1 };
     format!(
-        "<path d=\"M{x1} {y1} C{} {y1} {} {y2} {x2} {y2}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\"{dash}/>\n",
-        x1 + bend,
-        x2.saturating_sub(bend),
+        "<path d=\"M{x1} {y1} C{x1} {} {x2} {} {x2} {y2}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\"{dash}/>\n",
+        y1 + bend,
+        y2.saturating_sub(bend),
     )
 }
 
 fn figure(node: &Node, span: &Span, place: Place) -> String {
     let Place { x, y, width } = place;
     if is_dot(node) {
-        let (cx, cy) = (x + DOT / 2, y + BOX_HEIGHT / 2);
+        let (cx, cy) = (x + DOT / 2, y + DOT / 2);
         let id = escape(node.id.as_str());
         return format!("<circle cx=\"{cx}\" cy=\"{cy}\" r=\"4\" fill=\"#9aa5b1\"><title>{id}</title></circle>\n");
     }
