@@ -15,7 +15,7 @@ use muster_hooks::HookHost;
 use muster_journal::{Opening, RunState, RunStatus, RunStore, RunSummary};
 use muster_ports::*;
 use muster_replication::{Recovery, Replicator};
-use muster_runsheet::{Action, Estate, Kind, Node, PlanState, Runsheet};
+use muster_runsheet::{Action, Estate, Kind, Node, PlanState, PointChoice, Runsheet};
 use muster_steps::Steps;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -113,6 +113,7 @@ impl Control {
             Request::CleanupSheet { plan } => answer(&cleanup_sheet(&self.store, &plan).await?),
             Request::Start { sheet, who, why, wait, presigned } => {
                 self.keep_replicating();
+                self.check_points(&sheet).await?;
                 let opening = Opening { who, why, incident: None, signed: presigned };
                 answer(&self.runs.start(*sheet, opening, Follow { sink, wait }).await?)
             }
@@ -169,6 +170,18 @@ impl Control {
         let value = serde_json::to_vec(&estate).map_err(not_json)?;
         self.store.write(vec![Write::put("estate", value)]).await?;
         Ok(groups)
+    }
+
+    /// Whether the points that a sheet will pick are there: better said now than once production has been stopped.
+    async fn check_points(&self, sheet: &Runsheet) -> Result<()> {
+        for node in &sheet.nodes {
+            if let Action::PickPoint { group, choice } = &node.action
+                && *choice != PointChoice::Final
+            {
+                self.replicator.pick(group, choice).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn cycle(&self, groups: Vec<GroupName>, sink: &dyn Sink) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The words of people: retry, skip, abort, yes, no, cancel.
 
-use crate::shop::{Said, Shop};
+use crate::shop::Shop;
 use muster_demo::estate::{AWAY, Estate, HOME};
 
 /// The shop, asking before it checks the database; the check gives up soon.
@@ -47,8 +47,10 @@ fn a_failed_check_is_skipped_and_the_run_is_degraded() {
     let (run, clone, step) = failed_check(&shop);
     shop.type_in(&["power", "on", AWAY, &clone]).ends(0);
     shop.type_in(&["decide", &run, &step, "skip", "--why", "we know"]).ends(0);
-    let said: Said = shop.type_in(&["resume", &run, "--no-wait"]);
-    assert!(matches!(said.code, Some(0 | 6)), "{said:#?}");
+    let answer = shop.type_in(&["resume", &run, "--no-wait", "--json"]).ends(6).data();
+    assert_eq!((&answer["end"], &answer["degraded"]), (&"done".into(), &true.into()), "{answer}");
+    let log = shop.type_in(&["log", &run]).ends(0).out;
+    assert!(log.contains("database.check-tcp/db") && log.contains("tester decides skip: we know"), "{log}");
     assert_eq!(shop.json(&["status"])["plans"]["shop"]["drilled"], true);
     shop.play(&["cleanup", "shop"]);
     shop.assert_nothing_lost();
@@ -60,33 +62,81 @@ fn an_aborted_drill_can_be_taken_away() {
     let (run, _, step) = failed_check(&shop);
     shop.type_in(&["decide", &run, &step, "abort", "--why", "enough"]).ends(0);
     shop.type_in(&["resume", &run, "--no-wait"]).ends(1);
-    assert_ne!(shop.newest_run()["status"], "open");
+    assert_eq!(shop.newest_run()["status"], "aborted");
+    assert_drill_left_nothing(&shop);
+}
+
+#[test]
+fn a_drill_that_undoes_itself_leaves_nothing() {
+    let shop = Shop::protected();
+    shop.write_plans(|text| {
+        let line = "    check db tcp(7000) within 2m\n";
+        assert!(text.contains(line), "{text}");
+        let text = text.replace(line, &format!("{line}    when test {{ run give-up(db = db) within 1m else undo }}\n"));
+        text + "\nhook give-up(db: machine) {\n  body = \"throw fail(`${db.name} will not do`)\"\n  undo = step-back\n}\n"
+            + "\nhook step-back(db: machine) {\n  body = \"log.info(`${db.name} is as before`)\"\n}\n"
+    });
+    shop.type_in(&["drill", "shop", "--no-wait"]).ends(1).says(&["db will not do"]);
+    let run = shop.newest_run();
+    assert_eq!(run["status"], "undone", "{run}");
+    let log = shop.json(&["log"])["records"].to_string();
+    assert!(
+        log.contains("database.start/db") && log.contains("\"undo-done\""),
+        "clones were made and taken back: {log}"
+    );
+    assert_drill_left_nothing(&shop);
+}
+
+fn instances(shop: &Shop) -> usize {
+    shop.json(&["machines"])["instances"].as_array().unwrap().len()
+}
+
+/// A drill that was given up: no clone, no bubble, no hold on a point, nothing to clean up, and the next one goes through.
+#[track_caller]
+fn assert_drill_left_nothing(shop: &Shop) {
     shop.assert_runs_at(HOME);
-    // Whatever way it ended: no clone stays once the plan can be drilled again.
-    if shop.json(&["status"])["plans"]["shop"]["drilled"] == true {
-        shop.play(&["cleanup", "shop"]);
-    }
+    assert_eq!(instances(shop), 3, "no clone is left");
+    assert_eq!(shop.json(&["machines"])["bubbles"].as_array().map_or(0, Vec::len), 0, "no bubble is left");
+    assert_ne!(shop.json(&["status"])["plans"]["shop"]["drilled"], true);
+    shop.type_in(&["cleanup", "shop"]).ends(5).says(&["no drill of `shop` to take away"]);
     shop.write_plans(|text| text);
     shop.play(&["drill", "shop"]);
     shop.play(&["cleanup", "shop"]);
-    assert_eq!(shop.json(&["machines"])["instances"].as_array().unwrap().len(), 3, "no clone is left");
+    shop.type_in(&["cleanup", "shop"]).ends(5).says(&["no drill of `shop` to take away"]);
+    assert_eq!(instances(shop), 3);
     shop.assert_nothing_lost();
 }
 
 #[test]
 fn cancelled_before_no_return_everything_is_taken_back() {
-    let mut shop = Shop::protected();
-    // The final synchronisation stops in the middle: the target's agent does not answer.
-    shop.estate.kill(AWAY).unwrap();
-    let said = shop.type_in(&["failover", "shop", "--planned", "--no-wait"]).ends(4);
-    said.says(&["`dr`"]);
-    shop.estate.start(AWAY).unwrap();
-    shop.wait_until("dr answers", || shop.json(&["machines"])["silent"].as_array().unwrap().is_empty());
-    let said = shop.type_in(&["cancel", "shop", "--why", "wrong day"]);
-    assert_eq!(said.code, Some(1), "undone is not done: {said:#?}");
-    assert!(matches!(shop.newest_run()["status"].as_str(), Some("undone" | "aborted")), "{}", shop.newest_run());
+    let shop = Shop::protected();
+    shop.write_plans(|text| {
+        let line = "  stage database {\n";
+        assert!(text.contains(line), "{text}");
+        text.replace(line, &format!("{line}    down {{ approve \"Stop the database?\" by anyone within 15m }}\n"))
+    });
+    // Web and app are off by then, and the database is on.
+    shop.type_in(&["failover", "shop", "--planned", "--no-wait"]).ends(4).says(&["Stop the database?"]);
+    assert_eq!(shop.live(), [format!("db@{HOME}")], "there is something to take back");
+    let had = shop.estate.last_answered(HOME).unwrap();
+    // Undone is not done.
+    let said = shop.type_in(&["cancel", "shop", "--why", "wrong day"]).ends(1);
+    assert!(said.out.contains("everything was taken back"), "{said:#?}");
+    let run = shop.newest_run();
+    assert_eq!(run["status"], "aborted", "{run}");
+    shop.assert_runs_at(HOME);
+    let records = shop.json(&["log"])["records"].clone();
+    let undone = |step: &str| {
+        let of = |record: &&serde_json::Value| record["event"] == "undo-done" && record["node"] == step;
+        records.as_array().unwrap().iter().filter(of).count()
+    };
+    for step in ["leave/front-door.stop/web", "leave/application.stop/app", "ready/lock"] {
+        assert_eq!(undone(step), 1, "{step}: {records}");
+    }
     assert_eq!(shop.json(&["status"])["plans"]["shop"]["phase"], "protected");
+    shop.wait_until("the shop writes on", || shop.estate.last_answered(HOME).unwrap() > had);
     shop.assert_nothing_lost();
+    shop.write_plans(|text| text);
     // Nothing stays locked.
     shop.play(&["failover", "shop", "--planned"]);
     shop.assert_runs_at(AWAY);
@@ -113,10 +163,9 @@ fn a_no_is_an_answer() {
     let run = shop.run_id();
     let question = shop.questions(&run).remove(0);
     shop.type_in(&["approve", &run, &question, "--no", "--why", "not today"]).ends(0);
-    let said = shop.type_in(&["resume", &run, "--no-wait"]);
-    assert!(matches!(said.code, Some(1 | 4)), "a no stops the run: {said:#?}");
-    assert!(said.err.contains("not today"), "{said:#?}");
-    shop.type_in(&["cancel", "shop"]);
-    assert_ne!(shop.newest_run()["status"], "open");
-    shop.assert_runs_at(HOME);
+    // A no stops the run there, for a person to decide.
+    shop.type_in(&["resume", &run, "--no-wait"]).ends(4).says(&["tester said no: not today", "muster decide"]);
+    shop.type_in(&["cancel", "shop"]).ends(1);
+    assert_eq!(shop.newest_run()["status"], "aborted");
+    assert_drill_left_nothing(&shop);
 }

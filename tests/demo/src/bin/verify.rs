@@ -1,7 +1,7 @@
 //! `cargo verify`: sets the machine up, then runs every test, real machines included.
 //!
 //! `cargo verify --matrix [POINTS [SEED]]` kills muster at so many moments (20) of planned moves of real machines instead,
-//! and keeps what it saw in `tests/evidence/kill-matrix.txt`.
+//! and keeps what it saw in `engine/cli/tests/machines/kill-matrix.txt`.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use muster_demo::machine::{self, Ability};
@@ -62,7 +62,7 @@ const MATRIX_SEED: &str = "20";
 /// One test, for longer than the test runner would let it: half a minute for each kill on two cores, and more under load.
 fn matrix(arguments: &[String], ability: &Ability) -> ExitCode {
     let word = |at: usize, fallback: &'static str| arguments.get(at).map_or(fallback, String::as_str);
-    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../evidence/kill-matrix.txt");
+    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../engine/cli/tests/machines/kill-matrix.txt");
     let mut tests = Command::new("cargo");
     tests.args(["test", "--locked", "--package", "muster", "--test", "machines", "--"]);
     tests.args(["a_killed_move_goes_on_and_loses_nothing", "--nocapture"]);
