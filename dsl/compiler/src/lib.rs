@@ -115,6 +115,8 @@ pub(crate) struct Program {
     pub secrets: BTreeMap<String, String>,
     pub plans: BTreeMap<String, (PlanModel, bool)>,
     pub inventory: Hash,
+    /// The networks of each site.
+    pub ranges: BTreeMap<String, Vec<(String, net::Cidr)>>,
     /// The first file that was asked for.
     pub main: FileId,
 }
@@ -159,6 +161,7 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
         secrets: secrets::resolve(&cx),
         plans: BTreeMap::new(),
         inventory: inventory_hash(&cx),
+        ranges: sites::ranges(&cx.sites),
         main: cx.main,
     };
     checks::check(&cx, &program, &policies, &mut resolved);

@@ -35,6 +35,12 @@ pub(crate) fn resolve_sites(cx: &mut Context<'_>) {
     cx.sites = sites;
 }
 
+/// The ranges of every site, for translating addresses again and again.
+pub(crate) fn ranges(sites: &BTreeMap<String, SiteModel>) -> BTreeMap<String, Vec<(String, Cidr)>> {
+    let of = |site: &SiteModel| site.networks.iter().map(|(name, (range, _))| (name.clone(), *range)).collect();
+    sites.iter().map(|(name, site)| (name.clone(), of(site))).collect()
+}
+
 fn resolve_site(cx: &Context<'_>, module: usize, site: &ast::Site) -> SiteModel {
     let before = cx.errors();
     let facts = Facts::read(cx, &SITE, site.name.span, site.span, &site.facts);

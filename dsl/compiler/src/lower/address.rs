@@ -45,9 +45,10 @@ impl<'a> Addresses<'a> {
     }
 
     fn cidr(&self, site: &str, network: &str) -> Option<Cidr> {
-        let site = self.program.estate.sites.get(site)?;
-        let shape = site.networks.iter().find(|shape| shape.name.as_str() == network)?;
-        Cidr::parse(&shape.cidr).ok()
+        self.ranges(site).iter().find(|(name, _)| name == network).map(|(_, range)| *range)
+    }
+    fn ranges(&self, site: &str) -> &'a [(String, Cidr)] {
+        self.program.ranges.get(site).map_or(&[], Vec::as_slice)
     }
 
     /// The network's name at the other end of the route.
@@ -76,11 +77,10 @@ impl<'a> Addresses<'a> {
             return paired;
         }
         let to = if forward { route.sheet.right.as_str() } else { route.sheet.left.as_str() };
-        let site = self.program.estate.sites.get(from)?;
-        site.networks.iter().find_map(|shape| {
-            let near = Cidr::parse(&shape.cidr).ok().filter(|cidr| cidr.contains(ip))?;
-            near.carry(ip, &self.cidr(to, self.network_hop(hop, shape.name.as_str())?)?)
-        })
+        self.ranges(from)
+            .iter()
+            .filter(|(_, near)| near.contains(ip))
+            .find_map(|(name, near)| near.carry(ip, &self.cidr(to, self.network_hop(hop, name)?)?))
     }
 
     /// The name of a home network at a site; `None` when the route does not map it.
@@ -102,10 +102,8 @@ impl<'a> Addresses<'a> {
         match view {
             View::Site(site) => self.ip(ip, site.as_str()),
             View::Drill { source, target } => {
-                let home = |shape: &&NetworkShape| Cidr::parse(&shape.cidr).is_ok_and(|cidr| cidr.contains(ip));
-                let site = self.program.estate.sites.get(self.plan.from.as_str());
-                let network = site.and_then(|site| site.networks.iter().find(home));
-                let tested = network.and_then(|network| self.tested(network.name.as_str(), source, target));
+                let network = self.ranges(&self.plan.from).iter().find(|(_, range)| range.contains(ip));
+                let tested = network.and_then(|(name, _)| self.tested(name, source, target));
                 tested.and_then(|test| self.tested_ip(ip, test, target)).unwrap_or_else(|| self.ip(ip, source.as_str()))
             }
         }
