@@ -122,3 +122,25 @@ fn killed_in_its_fifth_sixth() {
 fn killed_in_its_last_sixth() {
     killed_in_part(5);
 }
+
+/// The signature given with the command is in the journal: whoever resumes is not asked for it again.
+#[test]
+fn a_signature_given_with_the_command_outlives_its_process() {
+    let mut shop = Shop::protected();
+    shop.estate.kill(HOME).unwrap();
+    let words = ["failover", "shop", "--accept-split-brain", "--why", "hq burns", "-v"];
+    let mut running = shop.stays(shop.command(&words));
+    // Before the question: the source is looked for, and the lock is taken.
+    shop.wait_until("the run has begun", || running.log().contains("ready/verify"));
+    running.kill();
+    assert!(!running.log().contains("asks anyone: Site"), "killed too late: {}", running.log());
+    let resumed = shop.type_in(&["resume", "--no-wait", "-v"]).ends(4);
+    let text = "signed in advance with --accept-split-brain: hq burns";
+    for part in ["tester says yes: ", text, "asks anyone: Send customers"] {
+        assert!(resumed.err.contains(part), "`{part}` is missing in {resumed:#?}");
+    }
+    shop.finish(resumed).ends(0);
+    shop.assert_runs_at(AWAY);
+    let opened = shop.json(&["log"])["records"][0].clone();
+    assert_eq!(opened["signed"]["why"], text, "{opened}");
+}
