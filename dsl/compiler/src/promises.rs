@@ -259,7 +259,7 @@ fn check_change_log(cx: &Context<'_>, policy: &PolicyModel, group: &GroupModel, 
         diagnostic
             .note(format!("`{machine}` writes {} in {}", human(size), rough(time)))
             .note("a change log that is full marks the disk for a resync")
-            .help(format!("make room for {} or more, or let more leave in that time", human(nice_size(size)))),
+            .help(format!("make room for {} or more, or let more leave in that time", nice_size(size))),
     );
 }
 
