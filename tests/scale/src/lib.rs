@@ -60,6 +60,11 @@ impl Estate {
         self.0.keys().cloned().collect()
     }
 
+    /// Those of the files that are plans.
+    pub fn plans(&self) -> Vec<String> {
+        self.0.keys().filter(|path| path.ends_with(".plan")).cloned().collect()
+    }
+
     pub fn lines(&self) -> usize {
         self.0.values().map(|text| text.lines().count()).sum()
     }

@@ -1,10 +1,12 @@
 //! Measures the language on an estate of 10,000 machines: `cargo run --release -p muster-scale [FOLDER]`.
 //!
-//! With a folder the estate is written there, so that `muster check` of it can be timed from start to exit.
+//! With a folder the estate is written there, so that `muster check` of it can be timed from start to exit. `--one FOLDER`
+//! reads and checks the plans of a folder once and ends: what a check costs from start to exit but for its own words.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::disallowed_types)] // a stopwatch that prints
 
 use muster_compiler::check;
+use muster_diagnostics::FileId;
 use muster_scale::{Estate, Size};
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,6 +16,18 @@ use std::time::Instant;
 const ROUNDS: usize = 5;
 
 fn main() -> ExitCode {
+    if let [_, one, folder] = std::env::args().collect::<Vec<_>>().as_slice()
+        && one == "--one"
+    {
+        return match read(Path::new(folder)) {
+            Ok(estate) if !check(&estate, &estate.plans()).has_errors() => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::from(3),
+            Err(error) => {
+                println!("`{folder}` cannot be read: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let estate = Estate::new(Size::LARGE);
     let files = estate.files();
     println!("estate: {} files, {} lines", files.len(), estate.lines());
@@ -40,7 +54,38 @@ fn main() -> ExitCode {
     };
     let whole = best("check of all, every operation compiled", &mut || !check(&estate, &files).has_errors());
     println!("peak of memory: {} MiB, {} MiB before", peak_kib() / 1024, before / 1024);
+    let mut parse_all = || estate.0.values().all(|text| !muster_syntax::parse(FileId(0), text).has_errors());
+    let parsed = best("of it, parsing alone", &mut parse_all);
+    // An editor has a plan open with what it uses, and checks again after each line.
+    let small = Estate::new(Size { plans: 1, machines_a_plan: 20 });
+    let mut number = 0;
+    let mut edit = || {
+        number += 1;
+        let mut edited = small.clone();
+        if let Some(text) = edited.0.get_mut("p000/p000.plan") {
+            *text = text.replace("wait 30s", &format!("wait {}s", 30 + number));
+        }
+        !check(&edited, &edited.files()).has_errors()
+    };
+    let edited = best("one line edited in a plan of 20 machines, checked again", &mut edit);
+    let large = Estate::new(Size { plans: 1, machines_a_plan: 100 });
+    let hundred = best("the same in a plan of 100 machines", &mut || !check(&large, &large.files()).has_errors());
+    let whole = whole && parsed && edited && hundred;
     if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The files of a folder, as the compiler reads them.
+fn read(folder: &Path) -> std::io::Result<Estate> {
+    let mut estate = Estate::default();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file()
+            && let Some(name) = path.file_name().and_then(|name| name.to_str())
+        {
+            estate.0.insert(name.to_owned(), std::fs::read_to_string(&path)?);
+        }
+    }
+    Ok(estate)
 }
 
 fn write(estate: &Estate, folder: &Path) -> std::io::Result<()> {
