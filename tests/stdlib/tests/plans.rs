@@ -2,8 +2,10 @@
 //! module's trial rehearsed too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests and their helpers
 
+use muster_agent::RemoteSite;
 use muster_library::*;
-use muster_rehearsal::{Conditions, Status, simulate};
+use muster_ports::{FailureClass, Site};
+use muster_rehearsal::{Conditions, Status, run_test, simulate};
 use muster_runsheet::{Direction, Kind, Operation};
 use std::path::PathBuf;
 
@@ -51,11 +53,7 @@ fn each_checks_without_a_finding_and_compiles_in_every_operation() {
     for folder in folders() {
         let files: Vec<String> = files(&folder).into_iter().filter(|file| !file.ends_with(".test.plan")).collect();
         let trial = Trial::of(&folder, &files.iter().map(String::as_str).collect::<Vec<_>>());
-        assert!(!trial.checked.plans.is_empty() || folder.ends_with("shop"), "{}", folder.display());
-        // The shop's machines are found by the demo, on the sites it makes.
-        if folder.ends_with("shop") {
-            continue;
-        }
+        assert!(!trial.checked.plans.is_empty(), "{}", folder.display());
         said.extend(trial.said().into_iter().map(|line| format!("{}/{line}", folder.display())));
         for sheet in trial.sheets().map_err(|wrong| said.push(wrong)).unwrap_or_default() {
             for hook in sheet.hooks.values() {
@@ -98,7 +96,7 @@ fn rehearse(trial: &Trial, what: &str) -> Vec<String> {
 #[test]
 fn each_plan_is_rehearsed_from_end_to_end() {
     let mut wrong = Vec::new();
-    for folder in folders().into_iter().filter(|folder| !folder.ends_with("shop")) {
+    for folder in folders() {
         let files: Vec<String> = files(&folder).into_iter().filter(|file| !file.ends_with(".test.plan")).collect();
         let trial = Trial::of(&folder, &files.iter().map(String::as_str).collect::<Vec<_>>());
         wrong.extend(rehearse(&trial, folder.file_name().unwrap().to_str().unwrap()));
@@ -115,4 +113,38 @@ fn each_module_is_rehearsed_from_end_to_end() {
         wrong.extend(rehearse(&trial, module.path));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_tests_of_each_plan_pass() {
+    // The shop's kill the engine at every step, which takes minutes here; `muster test` carries them out.
+    for folder in folders().into_iter().filter(|folder| !folder.ends_with("shop")) {
+        let files = files(&folder);
+        let trial = Trial::of(&folder, &files.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(!trial.checked.has_errors(), "{:?}", trial.said());
+        assert!(!trial.checked.tests.is_empty(), "{} has no tests", folder.display());
+        for test in &trial.checked.tests {
+            let result = run_test(&trial.checked, &Folder(folder.clone()), test, 1);
+            let failed: Vec<&str> = result.failures.iter().map(|failed| failed.diagnostic.message.as_str()).collect();
+            assert!(result.passed(), "{}: {}: {failed:?}", folder.display(), test.title);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_at_a_site_that_nobody_drives_is_refused_by_name() {
+    let mut undriven = Vec::new();
+    for folder in folders() {
+        let files: Vec<String> = files(&folder).into_iter().filter(|file| !file.ends_with(".test.plan")).collect();
+        let trial = Trial::of(&folder, &files.iter().map(String::as_str).collect::<Vec<_>>());
+        for site in trial.checked.estate.sites.values().filter(|site| site.agent.is_empty()) {
+            let refused = RemoteSite::new(site.name.clone(), site.agent.clone()).facts().await.unwrap_err();
+            assert_eq!(refused.class, FailureClass::Permanent, "tried again for nothing: {refused}");
+            assert!(refused.message.contains(site.name.as_str()) && refused.help.is_some(), "{refused}");
+            undriven.push(site.provider.clone());
+        }
+    }
+    undriven.sort();
+    undriven.dedup();
+    assert_eq!(undriven, ["azure", "cloud", "hyperv", "vsphere"]);
 }
