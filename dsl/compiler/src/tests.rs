@@ -3,7 +3,7 @@
 //! A test that has gone stale is warned of and no more: it must never keep anybody from a failover. `muster test` fails
 //! on it.
 
-use crate::context::Context;
+use crate::context::{Context, UNKNOWN_NAME};
 use crate::load::beside;
 use crate::model::RISING;
 use crate::names::Kind as Name;
@@ -138,7 +138,8 @@ fn dotted(node: &Node) -> String {
 }
 
 /// The steps that a path of a test means in a sheet, in its order: a step or everything below its name (a stage is the
-/// beginning of names), else the calls of a hook, else all steps of a verb, else those of a machine.
+/// beginning of names), else the calls of a hook, else all steps of a verb, else those with the word in their name (a
+/// label), else those of a machine.
 pub fn steps_of<'s>(sheet: &'s Runsheet, path: &str) -> Vec<&'s Node> {
     let all = || sheet.nodes.iter().filter(|node| node.kind != NodeKind::Barrier);
     let below = |node: &&Node| {
@@ -150,6 +151,7 @@ pub fn steps_of<'s>(sheet: &'s Runsheet, path: &str) -> Vec<&'s Node> {
         matches!(&node.action,
             Action::Run { hook, .. } | Action::Check { probe: ProbeCall::Hook { hook, .. }, .. } if hook.as_str() == path)
     };
+    let holds = |node: &&Node| format!(".{}.", dotted(node)).contains(&format!(".{path}."));
     let does = |node: &&Node| node.action.verb() == path;
     let about = |node: &&Node| node.action.machine().is_some_and(|machine| machine.as_str() == path);
     let mut found: Vec<&Node> = all().filter(below).collect();
@@ -158,6 +160,9 @@ pub fn steps_of<'s>(sheet: &'s Runsheet, path: &str) -> Vec<&'s Node> {
     }
     if found.is_empty() {
         found = all().filter(does).collect();
+    }
+    if found.is_empty() {
+        found = all().filter(holds).collect();
     }
     if found.is_empty() {
         found = all().filter(about).collect();
@@ -350,9 +355,31 @@ impl Resolver<'_, '_> {
         self.cx.report(Diagnostic::warning(902, "this `given` is never used", span, why).help(help))
     }
 
+    /// A name that the plans have, whichever file declares it: a test speaks of its plan.
+    fn known(&self, name: &ast::Name, what: &str, known: &[String]) -> Option<String> {
+        // `s.hq` of a `use ./sites as s`.
+        let word = name.text.rsplit('.').next().unwrap_or(&name.text);
+        let first = name.text.split('.').next().unwrap_or(&name.text);
+        self.cx.lookup(self.module, first);
+        if known.iter().any(|known| known == word) {
+            return Some(word.to_owned());
+        }
+        if self.cx.is_in_unread(word) {
+            return None;
+        }
+        let message = format!("there is no {what} `{word}`");
+        let diagnostic = Diagnostic::error(201, message, name.span, UNKNOWN_NAME);
+        let words = || known.iter().map(String::as_str);
+        self.cx.report(match nearest(word, words()) {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe),
+            None => diagnostic.help(format!("there are {}", listed(words()))),
+        })
+    }
+
     /// A site that the plan has to do with.
     fn site(&mut self, name: &ast::Name, plan: &PlanName) -> Option<SiteName> {
-        let site = SiteName::from(self.cx.declared(self.module, name, Name::Site)?.text);
+        let known: Vec<String> = self.program.estate.sites.keys().map(ToString::to_string).collect();
+        let site = SiteName::from(self.known(name, "site", &known)?);
         let sheets = self.sheets(plan);
         if !sheets.is_empty() && sheets.iter().all(|sheet| !sheet.sites.contains_key(&site)) {
             let why = format!("plan `{plan}` has nothing to do with `{site}`");
@@ -465,8 +492,9 @@ impl Resolver<'_, '_> {
                 Some(Expected::Effects { is })
             }
             ("loss", Some(group)) => {
-                let group = self.cx.declared(self.module, &name_of(group), Name::Group)?;
-                Some(Expected::Loss { group: group.text.into(), operator: *operator, than: duration(self)? })
+                let known: Vec<String> = self.program.estate.groups.keys().map(ToString::to_string).collect();
+                let group = self.known(&name_of(group), "group", &known)?;
+                Some(Expected::Loss { group: group.into(), operator: *operator, than: duration(self)? })
             }
             ("attempts", Some(step)) => {
                 let path = self.path(plan, step)?;
@@ -521,13 +549,13 @@ impl Resolver<'_, '_> {
     }
 
     fn machines(&self, right: &Expr) -> Option<BTreeSet<MachineName>> {
-        let wanted = Type::List(Box::new(Type::Named(Name::Machine)));
+        let wanted = Type::List(Box::new(Type::Machine));
         let empty = matches!(&right.kind, ExprKind::List(items) if items.is_empty());
         if empty {
             return Some(BTreeSet::new());
         }
         let Value::List(items) = self.cx.expect(self.module, &Context::no_env(), right, &wanted)? else { return None };
-        let name = |value: Value| if let Value::Named(_, name) = value { Some(name.into()) } else { None };
+        let name = |value: Value| if let Value::Machine(name) = value { Some(name.into()) } else { None };
         Some(items.into_iter().filter_map(name).collect())
     }
 }

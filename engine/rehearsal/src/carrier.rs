@@ -8,11 +8,15 @@ use muster_agent::DataPlane;
 use muster_ports::*;
 use muster_runsheet::{Estate, MachineName};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Pieces in which disks are read.
 const PIECE_BYTES: u64 = 256 << 10;
+
+/// Longest transfer of a disk in one cycle. More is written than passes: each cycle would take longer than the one before,
+/// for ever. That is a matter for promises (E0402), and a rehearsal has to end.
+const TRANSFER_MAX: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default)]
 struct Segment(Vec<(u64, Vec<u8>)>);
@@ -29,8 +33,8 @@ struct Shelf {
 pub(crate) struct Carrier {
     shelf: Arc<Mutex<Shelf>>,
     clock: Arc<dyn Clock>,
-    /// Bytes a second, where a link is slow.
-    link: Option<u64>,
+    /// Bytes a second, once the link is slow.
+    link: Arc<OnceLock<u64>>,
     /// What a disk of the machine writes, bytes a second.
     churn: Arc<BTreeMap<MachineName, u64>>,
     shipped: Arc<Mutex<BTreeMap<(MachineName, DiskName), Timestamp>>>,
@@ -51,12 +55,23 @@ impl Carrier {
             whole / u64::try_from(facts.disks.len()).unwrap_or(u64::MAX).max(1)
         };
         let churn = estate.machines.iter().map(|(name, machine)| (name.clone(), of(machine))).collect();
-        Self { shelf: Arc::default(), clock, link: None, churn: Arc::new(churn), shipped: Arc::default() }
+        Self { shelf: Arc::default(), clock, link: Arc::default(), churn: Arc::new(churn), shipped: Arc::default() }
     }
 
-    /// The same shelf, over a link of so many bytes a second.
-    pub(crate) fn over(&self, link: Option<u64>) -> Self {
-        Self { link, ..self.clone() }
+    /// The same shelf, over a link of its own.
+    pub(crate) fn of_site(&self) -> Self {
+        Self { link: Arc::default(), ..self.clone() }
+    }
+
+    /// What all machines write, bytes a second.
+    pub(crate) fn churn_in_all(&self) -> u64 {
+        self.churn.values().fold(0, |sum, churn| sum.saturating_add(*churn))
+    }
+
+    /// From now on so many bytes a second pass.
+    pub(crate) fn slow_down(&self, bytes_per_second: u64) {
+        // It is slowed once in a rehearsal.
+        let _ = self.link.set(bytes_per_second.max(1));
     }
 
     /// How long the changes since the last time take.
@@ -64,10 +79,12 @@ impl Carrier {
         let now = self.clock.now();
         let key = (order.machine.clone(), order.disk.clone());
         let Some(last) = lock(&self.shipped).insert(key, now) else { return Duration::ZERO };
-        let Some(rate) = self.link.into_iter().chain(order.rate_limit).min() else { return Duration::ZERO };
+        let Some(rate) = self.link.get().copied().into_iter().chain(order.rate_limit).min() else {
+            return Duration::ZERO;
+        };
         let churn = self.churn.get(&order.machine).copied().unwrap_or(0);
         let millis = u128::from(churn) * now.since(last).as_millis() / u128::from(rate.max(1));
-        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)).min(TRANSFER_MAX)
     }
 
     fn image(&self, image: &ReplicaImage) -> Result<Vec<u8>> {

@@ -66,9 +66,12 @@ impl Life {
     }
 
     /// Drives the run until it ends, or only people could move it who say nothing.
-    async fn drive(&self, world: &World, run: &RunId, people: &Arc<People>) -> Result<RunEnd> {
+    async fn drive(&self, world: &World, run: &RunId, cast: &Cast) -> Result<RunEnd> {
+        let people = &cast.people;
         loop {
-            people.catch_up(&self.executor.runs().load(run).await?.state);
+            if cast.deaths.as_ref().is_some_and(|deaths| deaths.take_unheard()) {
+                people.catch_up(&self.executor.runs().load(run).await?.state);
+            }
             let (sender, receiver) = commands();
             let listening = Arc::new(Listening(people.clone()));
             let end = tokio::select! {
@@ -93,8 +96,8 @@ impl Life {
                 continue;
             }
             world.clock.sleep_until(due).await;
+            self.executor.decide_offline(run, &Command::Answer { node: node.clone(), answer }).await?;
             people.said(&node);
-            self.executor.decide_offline(run, &Command::Answer { node, answer }).await?;
         }
     }
 }
@@ -114,7 +117,7 @@ pub(crate) async fn carry_out(
         let end = tokio::select! {
             biased;
             () = life.store.died() => continue,
-            end = life.drive(world, &run, &cast.people) => end,
+            end = life.drive(world, &run, cast) => end,
         };
         if life.store.is_dead() {
             continue;

@@ -187,9 +187,10 @@ async fn protect(world: &World, store: &MemoryStore, sheet: Option<&Runsheet>) -
     Ok(())
 }
 
-/// Replication goes on for a while that chance decides, so that points are as old as they are when it happens; then
-/// sites burn.
+/// Replication goes on for a while that chance decides, over links as slow as they are now, so that points are as old as
+/// they are when it happens. Then sites burn.
 async fn happen(world: &World, store: &MemoryStore, conditions: &Conditions) -> Result<()> {
+    world.slow_links(conditions)?;
     let cycles: Vec<u64> = world.estate.policies.values().map(|policy| policy.cycle.0.max(1)).collect();
     let (Some(shortest), Some(longest)) = (cycles.iter().min(), cycles.iter().max()) else { return Ok(()) };
     let calm = longest.saturating_mul(2).min(shortest.saturating_mul(CYCLES_BEFORE));

@@ -1,4 +1,4 @@
-//! A store whose process dies at chosen records: before each one, and after it.
+//! A store whose process dies at every record: after it, and before it where something may have happened since the last.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,16 +9,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// Where the engine has died already: once before and once after each record of each step, so that it gets on.
+/// Where the engine has died already: at each place once, so that it gets on.
 #[derive(Debug, Default)]
-pub(crate) struct Deaths(Mutex<BTreeSet<String>>);
+pub(crate) struct Deaths {
+    places: Mutex<BTreeSet<String>>,
+    /// A question or an answer became durable in the moment of a death: nobody was told.
+    unheard: AtomicBool,
+}
 
 impl Deaths {
     pub(crate) fn count(&self) -> u32 {
-        u32::try_from(self.0.lock().unwrap_or_else(PoisonError::into_inner).len()).unwrap_or(u32::MAX)
+        u32::try_from(self.places.lock().unwrap_or_else(PoisonError::into_inner).len()).unwrap_or(u32::MAX)
+    }
+    /// Whether people have to be told where the run stands; once.
+    pub(crate) fn take_unheard(&self) -> bool {
+        self.unheard.swap(false, Ordering::SeqCst)
     }
     fn is_new(&self, what: String) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what)
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).insert(what)
     }
 }
 
@@ -55,9 +63,17 @@ impl Mortal {
     }
 }
 
-/// What a batch records of a run; `None` when it does not.
-fn recorded(batch: &[Write]) -> Option<String> {
-    let mut words = Vec::new();
+/// What a batch records of a run.
+struct Recorded {
+    words: String,
+    /// Something may have been done since the record before: dying here is not the same as dying after that one.
+    after_work: bool,
+    to_people: bool,
+}
+
+/// `None` when it records nothing, or nothing but the claim that every life begins with.
+fn recorded(batch: &[Write]) -> Option<Recorded> {
+    let (mut words, mut after_work, mut to_people) = (Vec::new(), false, false);
     for write in batch {
         let Write::Put { key, value } = write else { continue };
         if !(key.starts_with("run/") && key.contains("/event/")) {
@@ -72,9 +88,11 @@ fn recorded(batch: &[Write]) -> Option<String> {
             };
             let node = record.event.node().map(ToString::to_string).unwrap_or_default();
             words.push(format!("{} {node}{call}", record.event.word()));
+            after_work |= !matches!(record.event, Event::AttemptStarted { .. } | Event::UndoStarted { .. });
+            to_people |= matches!(record.event, Event::Asked { .. } | Event::Answered { .. });
         }
     }
-    (!words.is_empty()).then(|| words.join(", "))
+    (!words.is_empty()).then(|| Recorded { words: words.join(", "), after_work, to_people })
 }
 
 #[async_trait]
@@ -91,13 +109,19 @@ impl StateStore for Mortal {
         }
         let deaths = self.deaths.as_ref().zip(recorded(&batch));
         if let Some((deaths, what)) = &deaths
-            && deaths.is_new(format!("before {what}"))
+            && what.after_work
+            && deaths.is_new(format!("before {}", what.words))
         {
             return Err(self.die());
         }
         self.store.write(batch).await?;
         match &deaths {
-            Some((deaths, what)) if deaths.is_new(format!("after {what}")) => Err(self.die()),
+            Some((deaths, what)) if deaths.is_new(format!("after {}", what.words)) => {
+                if what.to_people {
+                    deaths.unheard.store(true, Ordering::SeqCst);
+                }
+                Err(self.die())
+            }
             _ => Ok(()),
         }
     }

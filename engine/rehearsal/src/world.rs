@@ -26,6 +26,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<SeededRandom>,
     pub(crate) providers: BTreeMap<SiteName, SimulatedProvider>,
+    carriers: BTreeMap<SiteName, Carrier>,
     pub(crate) sites: BTreeMap<SiteName, Arc<dyn Site>>,
     /// The estate with the disks of this world.
     pub(crate) estate: Estate,
@@ -41,7 +42,8 @@ impl World {
             machine.facts.disks.iter_mut().for_each(|disk| disk.size_bytes = DISK_BYTES);
         }
         let carrier = Carrier::new(estate, clock.clone());
-        let (mut providers, mut sites) = (BTreeMap::new(), BTreeMap::<SiteName, Arc<dyn Site>>::new());
+        let (mut providers, mut carriers) = (BTreeMap::new(), BTreeMap::new());
+        let mut sites: BTreeMap<SiteName, Arc<dyn Site>> = BTreeMap::new();
         for name in small.sites.keys() {
             let provider = SimulatedProvider::in_memory(name.clone(), clock.clone(), random.clone())?;
             provider.set_guests_run(false);
@@ -51,12 +53,13 @@ impl World {
                 (words.to_owned(), GuestOutput { code: 0, out: out.to_owned(), err: String::new() })
             });
             provider.set_replies(given.chain(healthy).collect());
-            let carrier = carrier.over(link(conditions, name).map(|rate| rate.0 / 8));
-            let local = LocalSite::in_memory(Arc::new(provider.clone()), name.clone(), Arc::new(carrier));
+            let carrier = carrier.of_site();
+            let local = LocalSite::in_memory(Arc::new(provider.clone()), name.clone(), Arc::new(carrier.clone()));
+            carriers.insert(name.clone(), carrier);
             sites.insert(name.clone(), Arc::new(local));
             providers.insert(name.clone(), provider);
         }
-        let world = Self { clock, random, providers, sites, estate: small };
+        let world = Self { clock, random, providers, carriers, sites, estate: small };
         world.furnish(sheets).await?;
         Ok(world)
     }
@@ -84,6 +87,21 @@ impl World {
             if machine.home != at {
                 provider.add_machine(&spec(machine))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Links become as slow as the conditions say.
+    pub(crate) fn slow_links(&self, conditions: &Conditions) -> Result<()> {
+        for (site, carrier) in &self.carriers {
+            let Some(rate) = link(conditions, site) else { continue };
+            if carrier.churn_in_all() >= rate.0 / 8 {
+                let written = Rate(carrier.churn_in_all().saturating_mul(8));
+                let message =
+                    format!("the machines write {written}, more than the {rate} of the link: it never catches up");
+                return Err(Failure::refused(message).help("give the link more; `muster what-if` shows what is lost"));
+            }
+            carrier.slow_down(rate.0 / 8);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use muster_compiler::{Checked, World};
 use muster_provider_simulated::EstateSpec;
 use muster_rehearsal::{Conditions, Outcome, Reply, Status, simulate, table};
 use muster_runsheet::inventory::{Capabilities, MachineFacts, Power};
-use muster_runsheet::{Direction, Duration, Inventory, Kind, Operation, SiteInventory};
+use muster_runsheet::{Direction, Duration, Inventory, Kind, Operation, Rate, SiteInventory};
 
 struct Folder(&'static str);
 
@@ -25,7 +25,12 @@ fn inventory() -> String {
         disks: machine.disks.clone(),
         nics: machine.nics.clone(),
         guest_agent: true,
-        churn_bytes_per_second: 0,
+        // So that the link matters: a database writes more than a web server.
+        churn_bytes_per_second: match machine.name.as_str() {
+            "db" => 400_000,
+            "app" => 50_000,
+            _ => 5_000,
+        },
         churn: None,
         containers: Default::default(),
         tags: Vec::new(),
@@ -163,7 +168,63 @@ fn an_engine_that_dies_at_every_record_does_the_same() {
     let conditions = Conditions { crashes: true, ..Conditions::default() };
     let outcome = run(&checked, out(Kind::Planned), &conditions);
     assert_eq!(outcome.status, Status::Done, "{}", table(&outcome.timeline));
-    assert!(outcome.crashes >= 100, "{}", outcome.crashes);
+    assert!(outcome.crashes >= 80, "{}", outcome.crashes);
     assert_eq!(outcome.effects, calm.effects);
     assert_eq!(outcome.elapsed, calm.elapsed, "death costs no time");
 }
+
+#[test]
+fn a_link_that_never_catches_up_is_refused() {
+    let mut conditions = Conditions::default();
+    // The shop writes 3.6 Mbit/s.
+    conditions.world.slow.push(("hq".into(), "dr".into(), Rate(1_000_000)));
+    let refused = simulate(&shop(), "shop", out(Kind::Planned), &conditions).unwrap_err();
+    assert!(refused.to_string().contains("it never catches up"), "{refused}");
+}
+
+#[test]
+fn machines_boot_one_after_another_when_there_is_no_room_for_two() {
+    let texts = SIDE_BY_SIDE;
+    struct Text(&'static str);
+    impl World for Text {
+        fn read(&self, path: &str) -> Option<String> {
+            (path == "p.plan").then(|| self.0.to_owned())
+        }
+    }
+    let checked = muster_compiler::check(&Text(texts), &["p.plan".to_owned()]);
+    assert!(!checked.has_errors(), "{:#?}", checked.diagnostics);
+    let took = |boots| {
+        let mut conditions = Conditions::default();
+        conditions.world.boots.insert("dr".into(), boots);
+        let outcome = simulate(&checked, "p", out(Kind::Planned), &conditions).unwrap();
+        assert_eq!(outcome.status, Status::Done, "{}", table(&outcome.timeline));
+        outcome.elapsed.0
+    };
+    assert_eq!(took(1) - took(4), 3 * 60_000, "four boots of a minute, one at a time");
+    assert_eq!(took(2) - took(4), 60_000);
+}
+
+const SIDE_BY_SIDE: &str = "edition 2026
+site hq {
+  provider = simulated(\"127.0.0.1:1\")
+  network data = 10.10.20.0/24
+}
+site dr {
+  provider = simulated(\"127.0.0.1:2\")
+  network data = 10.60.20.0/24
+}
+route hq <-> dr {
+  vault = \"file:///v\"
+  data <-> data test isolated
+}
+policy gold { rpo = 5m; replicate = every 30s; retain = 1d }
+machine a at hq { disks = [\"root\"]; network = data; ip = 10.10.20.11; mac = 52:54:00:00:20:01 }
+machine b at hq { disks = [\"root\"]; network = data; ip = 10.10.20.12; mac = 52:54:00:00:20:02 }
+machine c at hq { disks = [\"root\"]; network = data; ip = 10.10.20.13; mac = 52:54:00:00:20:03 }
+machine d at hq { disks = [\"root\"]; network = data; ip = 10.10.20.14; mac = 52:54:00:00:20:04 }
+group all { policy = gold; machines = [a, b, c, d] }
+plan p {
+  move = hq -> dr
+  stage s { start a, b, c, d usually 1m }
+}
+";

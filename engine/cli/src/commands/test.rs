@@ -12,9 +12,11 @@ use muster_diagnostics::{Diagnostic, RenderOptions, SourceMap, render};
 use muster_ports::{Clock, Failure, Result, SystemClock};
 use muster_rehearsal::{Entry, TestResult, run_test, table};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Columns of a rendered message.
@@ -64,11 +66,8 @@ pub fn test(common: &Common, options: &TestOptions) -> Result<Exit> {
             let fits = |text: &String| test.title.contains(text.as_str()) || test.file.contains(text.as_str());
             named && options.filter.as_ref().is_none_or(fits)
         };
-        let world = FolderWorld::new(&folder);
-        for test in project.checked.tests.iter().filter(chosen) {
-            let begun = SystemClock.now();
-            let result = run_test(&project.checked, &world, test, options.seed);
-            let took = SystemClock.now().since(begun);
+        let tests: Vec<&PlanTest> = project.checked.tests.iter().filter(chosen).collect();
+        for (test, (result, took)) in tests.iter().zip(carry_out(&project, &tests, options.seed)) {
             done.push(tell(common, &project, test, result, took));
         }
     }
@@ -87,6 +86,29 @@ pub fn test(common: &Common, options: &TestOptions) -> Result<Exit> {
     let tests = if count == 1 { "test" } else { "tests" };
     output::say(format!("{count} {tests}: {} passed, {failed} failed", count - failed));
     Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// On as many threads as there are cores; the results in the order of the tests.
+fn carry_out(project: &Project, tests: &[&PlanTest], seed: u64) -> Vec<(TestResult, Duration)> {
+    let world = FolderWorld::new(&project.folder);
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    let work = || {
+        while let Some((at, test)) = Some(next.fetch_add(1, Ordering::SeqCst)).and_then(|at| Some((at, tests.get(at)?)))
+        {
+            let begun = SystemClock.now();
+            let result = run_test(&project.checked, &world, test, seed);
+            let took = SystemClock.now().since(begun);
+            done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (result, took));
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(tests.len());
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(work);
+        }
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
 /// A folder is a project of its own; files are tests of the folder of the plans.
