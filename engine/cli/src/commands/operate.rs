@@ -99,6 +99,15 @@ pub async fn run_file(common: &Common, file: &Path, options: &RunOptions) -> Res
     run_sheet(common, None, sheet, false, options).await
 }
 
+/// What a person has asked for.
+struct Asked {
+    kind: Kind,
+    point: Option<String>,
+    presigned: bool,
+    /// The way production is to move, and the word for the other way.
+    towards: Option<(Direction, &'static str)>,
+}
+
 /// Compiles an operation in the direction the plan stands in, and runs it.
 pub async fn start(
     common: &Common,
@@ -108,25 +117,48 @@ pub async fn start(
     presigned: bool,
     options: &RunOptions,
 ) -> Result<Exit> {
-    let project = match plans::load(common)? {
-        Ok(project) => project,
-        Err(exit) => return Ok(exit),
-    };
-    let state = state_of(common, &project, plan).await?;
-    start_in(common, project, plan, state, kind, point, presigned, options).await
+    start_asked(common, plan, Asked { kind, point, presigned, towards: None }, options).await
 }
 
-#[allow(clippy::too_many_arguments)]
-async fn start_in(
+pub async fn failover(
     common: &Common,
-    project: Project,
     plan: &str,
-    state: PlanState,
     kind: Kind,
     point: Option<String>,
     presigned: bool,
     options: &RunOptions,
 ) -> Result<Exit> {
+    let towards = Some((Direction::Out, "failback"));
+    start_asked(common, plan, Asked { kind, point, presigned, towards }, options).await
+}
+
+pub async fn failback(
+    common: &Common,
+    plan: &str,
+    kind: Kind,
+    point: Option<String>,
+    presigned: bool,
+    options: &RunOptions,
+) -> Result<Exit> {
+    let towards = Some((Direction::Back, "failover"));
+    start_asked(common, plan, Asked { kind, point, presigned, towards }, options).await
+}
+
+async fn start_asked(common: &Common, plan: &str, asked: Asked, options: &RunOptions) -> Result<Exit> {
+    let project = match plans::load(common)? {
+        Ok(project) => project,
+        Err(exit) => return Ok(exit),
+    };
+    let state = state_of(common, &project, plan).await?;
+    let Asked { kind, point, presigned, towards } = asked;
+    // Production is not moved the way the person did not say.
+    if let Some((direction, other)) = towards
+        && state.phase == Phase::Protected
+        && state.direction != direction
+    {
+        return Err(illegal(plan, Operation { kind, direction }, state)
+            .help(format!("production would move the other way now: `muster {other} {plan}`")));
+    }
     let operation = Operation { kind, direction: state.direction };
     if !state.allows(operation) {
         return Err(illegal(plan, operation, state));
@@ -141,53 +173,6 @@ fn illegal(plan: &str, operation: Operation, state: PlanState) -> Failure {
     let legal: Vec<String> = state.legal().iter().map(ToString::to_string).collect();
     Failure::refused(format!("`{operation}` of `{plan}` is not legal now (E0601)"))
         .help(format!("legal now: {}", legal.join(", ")))
-}
-
-pub async fn failover(
-    common: &Common,
-    plan: &str,
-    kind: Kind,
-    point: Option<String>,
-    presigned: bool,
-    options: &RunOptions,
-) -> Result<Exit> {
-    start_towards(common, plan, Direction::Out, "failback", kind, point, presigned, options).await
-}
-
-pub async fn failback(
-    common: &Common,
-    plan: &str,
-    kind: Kind,
-    point: Option<String>,
-    presigned: bool,
-    options: &RunOptions,
-) -> Result<Exit> {
-    start_towards(common, plan, Direction::Back, "failover", kind, point, presigned, options).await
-}
-
-/// Refuses to move production the way the person did not say.
-#[allow(clippy::too_many_arguments)]
-async fn start_towards(
-    common: &Common,
-    plan: &str,
-    direction: Direction,
-    other: &str,
-    kind: Kind,
-    point: Option<String>,
-    presigned: bool,
-    options: &RunOptions,
-) -> Result<Exit> {
-    let project = match plans::load(common)? {
-        Ok(project) => project,
-        Err(exit) => return Ok(exit),
-    };
-    let state = state_of(common, &project, plan).await?;
-    if state.phase == Phase::Protected && state.direction != direction {
-        let asked = Operation { kind, direction };
-        return Err(illegal(plan, asked, state)
-            .help(format!("production would move the other way now: `muster {other} {plan}`")));
-    }
-    start_in(common, project, plan, state, kind, point, presigned, options).await
 }
 
 pub async fn cleanup(common: &Common, plan: String, options: &RunOptions) -> Result<Exit> {

@@ -1,6 +1,6 @@
 //! A shop of real machines, and the binary typed at like a person does; what every test of them looks at.
 
-use muster_demo::estate::{AWAY, Estate, HOME};
+use muster_demo::estate::{AWAY, Estate, HOME, PointCheck};
 use muster_demo::muster::Muster;
 use muster_demo::real::{Console, RealEstate};
 use muster_demo::{Result, during};
@@ -213,12 +213,16 @@ impl Bench {
     /// The newest point of the shop's orders, checked as files; answers with its newest record.
     pub(crate) fn check_newest_point(&self) -> Result<u64> {
         let group = self.group("orders")?;
-        let point = group["newest"]["id"].as_str().ok_or("no point")?;
+        self.check_point(group["newest"]["id"].as_str().ok_or("no point")?).map(|check| check.last)
+    }
+
+    /// A point of the shop's orders, written out and checked as files.
+    pub(crate) fn check_point(&self, point: &str) -> Result<PointCheck> {
         let to = self.folder.join("point");
         self.muster.json(&["materialise", point, "db", "app", "--to", &to.display().to_string()])?;
-        let check = self.estate.check_point(&to)?;
+        let check = self.estate.check_point(&to);
         let _ = std::fs::remove_dir_all(&to);
-        Ok(check.last)
+        check
     }
 }
 

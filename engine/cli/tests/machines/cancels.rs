@@ -4,6 +4,7 @@ use crate::bench::{Bench, Sentry, ended, expect, on_real_machines};
 use muster_demo::estate::{AWAY, Estate, HOME};
 use muster_demo::real::Console;
 use muster_demo::{Result, during};
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,10 +12,34 @@ use std::time::Duration;
 fn a_move_is_taken_back_and_a_lost_machine_is_read_anew() {
     on_real_machines("cancel", |bench| {
         bench.shop()?;
+        points_keep_their_word(bench)?;
         cancel_before_no_return(bench)?;
         cancel_before_commit(bench)?;
         lose_one_machine(bench)
     });
+}
+
+/// Under writes: the file systems of an app-consistent point have nothing to replay, those of a crash-consistent one have,
+/// and are in order after it.
+fn points_keep_their_word(bench: &mut Bench) -> Result<()> {
+    const CYCLES_MAX: usize = 4;
+    let mut seen = BTreeMap::new();
+    for _ in 0..CYCLES_MAX {
+        let answer = bench.muster.json(&["points", "orders"])?;
+        for point in answer["points"].as_array().into_iter().flatten() {
+            let word = |name: &str| point[name].as_str().unwrap_or_default().to_owned();
+            seen.insert(word("kind"), word("id"));
+        }
+        if seen.contains_key("app") && seen.contains_key("crash") {
+            break;
+        }
+        bench.run(&["replicate", "--once"], &[0])?;
+    }
+    for (kind, clean) in [("app", true), ("crash", false)] {
+        let point = seen.get(kind).ok_or_else(|| format!("no {kind}-consistent point in {seen:?}"))?;
+        expect(&format!("{kind}-consistent {point}: nothing to replay"), &bench.check_point(point)?.clean, &clean)?;
+    }
+    Ok(())
 }
 
 fn cancel_before_no_return(bench: &mut Bench) -> Result<()> {
