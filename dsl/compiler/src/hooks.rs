@@ -89,38 +89,7 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
     let needs_known = cx.errors() == before
         && !is_misspelt(&HOOK, &hook.facts, "needs")
         && (facts.get("needs").is_some() || !cx.is_unread(hook.span));
-    let (file, body) = (facts.get("file"), facts.get("body"));
-    let script = match (file, body) {
-        _ if builtin => None,
-        (Some(file), Some(body)) => {
-            cx.push(
-                Diagnostic::error(
-                    104,
-                    format!("`{}` has a file and a body", hook.name.text),
-                    body.name.span,
-                    "the second text",
-                )
-                .related(file.name.span, "the first"),
-            );
-            None
-        }
-        (Some(fact), None) => from_file(cx, module, fact),
-        (None, Some(fact)) => from_body(cx, hook, fact),
-        (None, None) if cx.is_unread(hook.span) => None,
-        (None, None) if ["file", "body"].iter().any(|word| is_misspelt(&HOOK, &hook.facts, word)) => None,
-        (None, None) => {
-            cx.push(
-                Diagnostic::error(
-                    106,
-                    format!("`{}` has no text", hook.name.text),
-                    hook.name.span,
-                    "neither `file` nor `body`",
-                )
-                .help("add `file = \"hooks/name.rhai\"` or `body = \"\"\" … \"\"\"`"),
-            );
-            None
-        }
-    };
+    let script = script_of(cx, module, hook, &facts, builtin);
     let function = snake(&hook.name.text);
     let (mut meant, mut sleep) = (None, None);
     if let Some(script) = &script {
@@ -160,6 +129,48 @@ fn resolve_hook(cx: &mut Context<'_>, module: usize, hook: &ast::Hook, builtin: 
         text,
     };
     HookModel { sheet, parameters, builtin, span: hook.name.span, meant, sleep }
+}
+
+/// The text of a hook: from a file, or written in the plan. `None` when there is none, which has been said.
+fn script_of(
+    cx: &mut Context<'_>,
+    module: usize,
+    hook: &ast::Hook,
+    facts: &Facts<'_>,
+    builtin: bool,
+) -> Option<Script> {
+    let (file, body) = (facts.get("file"), facts.get("body"));
+    match (file, body) {
+        _ if builtin => None,
+        (Some(file), Some(body)) => {
+            cx.push(
+                Diagnostic::error(
+                    104,
+                    format!("`{}` has a file and a body", hook.name.text),
+                    body.name.span,
+                    "the second text",
+                )
+                .related(file.name.span, "the first"),
+            );
+            None
+        }
+        (Some(fact), None) => from_file(cx, module, fact),
+        (None, Some(fact)) => from_body(cx, hook, fact),
+        (None, None) if cx.is_unread(hook.span) => None,
+        (None, None) if ["file", "body"].iter().any(|word| is_misspelt(&HOOK, &hook.facts, word)) => None,
+        (None, None) => {
+            cx.push(
+                Diagnostic::error(
+                    106,
+                    format!("`{}` has no text", hook.name.text),
+                    hook.name.span,
+                    "neither `file` nor `body`",
+                )
+                .help("add `file = \"hooks/name.rhai\"` or `body = \"\"\" … \"\"\"`"),
+            );
+            None
+        }
+    }
 }
 
 /// What a hook says it needs and no call of it uses. The fix is the list without all of them.

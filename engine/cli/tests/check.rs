@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Any text is checked within this on a busy machine; a text that makes the checker hang is found by it.
-const CHECK_TIME_MAX: Duration = Duration::from_secs(30);
+const CHECK_TIME_MAX: Duration = Duration::from_secs(60);
 
 struct Said {
     code: Option<i32>,
@@ -136,10 +136,10 @@ fn bad_texts_are_refused_by_name() {
     let head = "edition 2026\n";
     let deep = format!("{head}let a = {}1m{}\n", "(".repeat(5_000), ")".repeat(5_000));
     let braces = format!("{head}plan p {}", "{ ".repeat(100_000));
-    let closing = format!("{head}{}", "}".repeat(500_000));
+    let closing = format!("{head}{}", "}".repeat(100_000));
     let long = format!("{head}let a = {}1m\n", "1m + ".repeat(2 << 20));
-    let long_line = format!("{head}strat {}\n", "a, ".repeat(300_000));
-    let quotes = format!("{head}{}", "let a = \"\n".repeat(50_000));
+    let long_line = format!("{head}strat {}\n", "a, ".repeat(100_000));
+    let quotes = format!("{head}{}", "let a = \"\n".repeat(10_000));
     let mut latin = format!("{head}# Ren").into_bytes();
     latin.extend([0xe9, b'\n']);
     let cases: [(&str, &[u8], &str); 9] = [
