@@ -119,7 +119,7 @@ pub fn app_is_due(protection: &Protection, now: Timestamp) -> bool {
     protection.last_app.is_none_or(|last| now >= last.plus(every.std()))
 }
 
-/// In words, for a message: `3 points from 1700000000000 to 1700000600000 (2 crash, 1 app)`.
+/// In words, for a message: `there are 3 points from 2027-01-15T08:00:00Z to 2027-01-15T08:10:00Z: 2 crash, 1 app`.
 pub fn describe(points: &[Point]) -> String {
     let (Some(oldest), Some(newest)) =
         (points.iter().map(|point| point.summary.at).min(), points.iter().map(|point| point.summary.at).max())
@@ -138,7 +138,12 @@ pub fn describe(points: &[Point]) -> String {
         .filter(|(kind, _)| count(*kind) > 0)
         .map(|(kind, word)| format!("{} {word}", count(kind)))
         .collect();
-    format!("there are {} points from {} to {}: {}", points.len(), oldest.0, newest.0, kinds.join(", "))
+    let moment = |at: Timestamp| {
+        let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+        // In whole seconds; beyond the year 9999 the number itself says it best.
+        jiff::Timestamp::from_second(millis / 1000).map_or_else(|_| millis.to_string(), |at| at.to_string())
+    };
+    format!("there are {} points from {} to {}: {}", points.len(), moment(oldest), moment(newest), kinds.join(", "))
 }
 
 #[cfg(test)]

@@ -24,23 +24,30 @@ impl Replicator {
         Ok(points)
     }
 
+    /// The point a person has named. A plan has one wish and may have several groups: for a group that the point does
+    /// not belong to, the newest of its own points that is not later.
     async fn named(&self, group: &GroupName, wanted: &str) -> Result<Point> {
-        let points = self.catalogue.points(group).await?;
-        let matching = |point: &&Point| {
-            let id = point.summary.id.as_str();
-            id == wanted || (wanted.len() >= POINT_PREFIX_MIN && id.starts_with(wanted))
-        };
-        let mut found: Vec<&Point> = points.iter().filter(matching).collect();
-        match (found.pop(), found.is_empty()) {
-            (Some(point), true) => Ok(point.clone()),
-            (Some(_), false) => Err(Failure::permanent(format!("several points of `{group}` begin with `{wanted}`"))
-                .help("write more of its id")),
-            (None, _) => Err(Failure::permanent(format!(
-                "the group `{group}` has no point `{wanted}`; {}",
-                history::describe(&points)
-            ))
-            .help("`muster points` lists them")),
+        let own = self.catalogue.points(group).await?;
+        if let Some(point) = only_one(&own, wanted)? {
+            return Ok(point.clone());
         }
+        for other in self.catalogue.protections().await? {
+            let points = self.catalogue.points(&other.group).await?;
+            let Some(chosen) = only_one(&points, wanted)? else { continue };
+            let at = chosen.summary.at;
+            let mut earlier = self.usable(group).await?;
+            earlier.retain(|point| point.summary.at <= at);
+            return earlier.into_iter().max_by_key(|point| point.summary.at).ok_or_else(|| {
+                Failure::permanent(format!(
+                    "the group `{group}` has no point as early as `{wanted}` of `{}`; {}",
+                    other.group,
+                    history::describe(&own)
+                ))
+                .help("choose a later point: each group goes back to its newest point that is not later")
+            });
+        }
+        Err(Failure::permanent(format!("no group has a point `{wanted}`; of `{group}` {}", history::describe(&own)))
+            .help("`muster points` lists them"))
     }
 
     /// Takes the group's door after sending away a cycle that may hang on a dying site.
@@ -260,5 +267,20 @@ impl Recovery for Replicator {
     async fn points_since(&self, group: &GroupName, since: Timestamp) -> Result<u32> {
         let points = self.catalogue.points(group).await?;
         Ok(u32::try_from(points.iter().filter(|point| point.summary.at > since).count()).unwrap_or(u32::MAX))
+    }
+}
+
+/// The point with this id, or whose id begins so.
+fn only_one<'a>(points: &'a [Point], wanted: &str) -> Result<Option<&'a Point>> {
+    let mut found = points.iter().filter(|point| {
+        let id = point.summary.id.as_str();
+        id == wanted || (wanted.len() >= POINT_PREFIX_MIN && id.starts_with(wanted))
+    });
+    match (found.next(), found.next()) {
+        (Some(point), Some(_)) => {
+            Err(Failure::permanent(format!("several points of `{}` begin with `{wanted}`", point.summary.group))
+                .help("write more of its id"))
+        }
+        (point, _) => Ok(point),
     }
 }

@@ -325,6 +325,7 @@ async fn messages_say_what_there_is() {
     world.cycle().await.unwrap();
     let app = world.replicator.pick(&group(), &PointChoice::LatestApp).await.unwrap_err();
     assert!(app.message.contains("app-consistent") && app.message.contains("1 crash"), "{app}");
+    assert!(app.message.contains("from 2027-01-15T08:00:0"), "{app}");
     let unknown = world.replicator.cycle(&GroupName::new("nope"), &Silent).await.unwrap_err();
     assert!(unknown.message.contains("`nope` is not protected"));
     let key = format!("group/{}/protection", group());

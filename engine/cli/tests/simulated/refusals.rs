@@ -2,6 +2,7 @@
 
 use crate::shop::Shop;
 use muster_demo::estate::{AWAY, Estate, HOME};
+use serde_json::Value;
 
 #[test]
 fn a_vault_must_be_there_and_be_made_once() {
@@ -76,7 +77,7 @@ fn unknown_names_are_told_with_the_known_ones() {
     let runs = shop.json(&["runs"]);
     shop.type_in(&["failover", "shop", "--point", "abc", "--no-wait"])
         .ends(1)
-        .says(&["no point `abc`", "muster points"]);
+        .says(&["a point `abc`", "muster points"]);
     assert_eq!(shop.json(&["runs"]), runs, "a mistyped point leaves no run");
     shop.assert_nothing_lost();
 }
@@ -119,4 +120,34 @@ fn wrong_usage_ends_with_two_and_wrong_plans_with_three() {
     command.env("MUSTER_PLANS", empty.path());
     let said = crate::shop::said(command, &["status"]);
     assert!(said.code == Some(1) && said.err.contains("hint: "), "{said:#?}");
+}
+
+/// The shop has two groups, and a person names one point: the other group goes to its newest one that is not later.
+#[test]
+fn a_named_point_chooses_for_every_group() {
+    let shop = Shop::protected();
+    let id = |points: &[Value], group: &str, at: usize| {
+        let mut of: Vec<&Value> = points.iter().filter(|point| point["group"] == group).collect();
+        of.sort_by_key(|point| point["at"].as_u64());
+        of[at]["id"].as_str().unwrap().to_owned()
+    };
+    for _ in 0..2 {
+        shop.type_in(&["replicate", "--once"]).ends(0);
+    }
+    let points = shop.json(&["points"])["points"].as_array().unwrap().clone();
+    let orders = id(&points, "orders", 1);
+    let named = points.iter().find(|point| point["id"] == orders.as_str()).unwrap();
+    let fit = points.iter().filter(|point| point["group"] == "front" && point["at"].as_u64() <= named["at"].as_u64());
+    let front = fit.max_by_key(|point| point["at"].as_u64()).unwrap()["id"].as_str().unwrap().to_owned();
+    shop.play(&["failover", "shop", "--point", &orders, "--accept-split-brain"]);
+    let log = shop.json(&["log"]);
+    let chosen: Vec<(&str, &str)> = log["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|record| record["output"]["output"] == "point")
+        .map(|record| (record["output"]["group"].as_str().unwrap(), record["output"]["point"].as_str().unwrap()))
+        .collect();
+    assert_eq!(chosen.len(), 2, "{log:#}");
+    assert!(chosen.contains(&("orders", &orders)) && chosen.contains(&("front", &front)), "{chosen:?}");
 }
