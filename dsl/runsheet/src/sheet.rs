@@ -363,22 +363,13 @@ pub enum Need {
     /// Sockets inside the landing network.
     Bubble,
     /// One origin of the outside world. Here and below `{name}` stands for the argument of that name.
-    Http {
-        origin: String,
-    },
+    Http { origin: String },
     /// Questions and dynamic updates to one name server, `host` or `host:port`.
-    Dns {
-        server: String,
-    },
+    Dns { server: String },
     /// Messages through one mail server, `host` or `host:port`.
-    Mail {
-        server: String,
-    },
+    Mail { server: String },
     /// A secret of the plans, by its name there and by its key in the keyring.
-    Secret {
-        name: String,
-        key: String,
-    },
+    Secret { name: String, key: String },
 }
 
 impl Need {

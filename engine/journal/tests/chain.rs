@@ -148,7 +148,8 @@ fn downtime_counts_for_acts_and_not_for_checks() {
             operation: sheet.operation,
             who: "anna".into(),
             why: String::new(),
-            incident: None, signed: None,
+            incident: None,
+            signed: None,
         },
     );
     push(1_000, started("act", 1));

@@ -63,10 +63,7 @@ fn pages_say_what_the_checker_says() {
             }
             for (block, text) in section.blocks.iter().zip(&outcome.texts) {
                 if block.text != *text {
-                    wrong.push(format!(
-                        "{}, \"{}\", {}: should read\n\n{text}",
-                        page.name, section.title, block.file
-                    ));
+                    wrong.push(format!("{}, \"{}\", {}: should read\n\n{text}", page.name, section.title, block.file));
                 }
             }
             texts.extend(outcome.texts);
