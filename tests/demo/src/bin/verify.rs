@@ -32,7 +32,9 @@ fn main() -> ExitCode {
         .is_ok_and(|status| status.success());
     if !nextest {
         say("installing cargo-nextest, the test runner (into the user's cargo folder)");
-        let status = Command::new("cargo").args(["install", "--quiet", "--locked", "cargo-nextest"]).status();
+        // Unoptimised it is built in half the time, and fast enough.
+        let status =
+            Command::new("cargo").args(["install", "--quiet", "--locked", "--debug", "cargo-nextest"]).status();
         if !status.is_ok_and(|status| status.success()) {
             eprintln!("verify: cargo-nextest could not be installed");
             return ExitCode::FAILURE;
