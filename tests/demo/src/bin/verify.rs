@@ -13,7 +13,9 @@ fn main() -> ExitCode {
     let say = |text: &str| println!("verify: {text}");
     // The servers that the standard library's modules are tested against.
     let library = include_str!("../../../stdlib/packages.txt").lines();
-    let packages: Vec<&str> = muster_lab::packages().into_iter().chain(library).collect();
+    // What the reader of the vault's format needs, which is not of this engine.
+    let reader = include_str!("../../../../engine/vault/tests/format/packages.txt").lines();
+    let packages: Vec<&str> = muster_lab::packages().into_iter().chain(library).chain(reader).collect();
     let ability = machine::prepare(&packages, &say);
     match &ability {
         Ability::RealMachines => say("real machines: yes"),
