@@ -34,6 +34,8 @@ pub struct SlotInfo {
     pub kind: String,
     /// Whose it is, in the words of whoever added it.
     pub label: String,
+    /// Not damaged, and of a kind that this muster knows.
+    pub usable: bool,
 }
 
 /// Cost of stretching a passphrase.
@@ -128,7 +130,8 @@ pub(crate) fn wrap(
 }
 
 /// Tries the slots in turn. Slots of another vault id are left-overs of an `init` that lost, and are passed over, and so
-/// are those of kinds which this key cannot open. A passphrase costs its stretching once for each of its slots.
+/// are those of kinds which this key cannot open, and damaged ones: those are named when no other opens. A passphrase
+/// costs its stretching once for each of its slots.
 pub(crate) fn unwrap(
     key: &KeySource,
     slots: &[(u32, Vec<u8>)],
@@ -138,18 +141,26 @@ pub(crate) fn unwrap(
     let secret = key.secret()?;
     let mut tried = Vec::new();
     let mut any = false;
+    let mut fault = None;
     for (number, bytes) in slots {
-        let slot = Slot::parse(*number, bytes)?;
-        if slot.vault != vault {
-            continue;
-        }
+        let slot = match Slot::parse(*number, bytes) {
+            Ok(slot) if slot.vault == vault => slot,
+            Ok(_) => continue,
+            Err(error) => {
+                fault.get_or_insert(error);
+                continue;
+            }
+        };
         any = true;
         let wrapping = match (&secret, SlotKind::of(slot.kind)) {
             (Secret::Key(key), Some(SlotKind::Key)) => derive(&**key, slot.salt, &[SLOT_KEY_INFO]),
             (Secret::Passphrase(words), Some(SlotKind::Passphrase)) => {
-                let damaged = || slot_damaged(*number, "it asks for a stretching beyond all limits");
-                let stretch = Stretch::parse(slot.parameters).ok_or_else(damaged)?;
-                stretch.key(words, slot.salt).ok_or_else(damaged)?
+                let stretched = Stretch::parse(slot.parameters).and_then(|stretch| stretch.key(words, slot.salt));
+                let Some(wrapping) = stretched else {
+                    fault.get_or_insert(slot_damaged(*number, "it asks for a stretching beyond all limits"));
+                    continue;
+                };
+                wrapping
             }
             _ => continue,
         };
@@ -158,6 +169,9 @@ pub(crate) fn unwrap(
         if open_in_place(&wrapping, &slot.nonce, slot.header, &mut *data, &slot.tag).is_ok() {
             return Ok(DataKey(data));
         }
+    }
+    if let Some(fault) = fault {
+        return Err(fault);
     }
     if !any {
         return Err(VaultError::NoSlots { vault: vault.to_string(), url: url.to_owned() });
@@ -249,5 +263,6 @@ pub(crate) fn slot_info(number: u32, bytes: &[u8]) -> Result<(VaultId, SlotInfo)
         Some(SlotKind::Passphrase) => "passphrase".to_owned(),
         None => format!("kind {}, not known to this muster", slot.kind),
     };
-    Ok((slot.vault, SlotInfo { number, kind, label: slot.label() }))
+    let usable = SlotKind::of(slot.kind).is_some();
+    Ok((slot.vault, SlotInfo { number, kind, label: slot.label(), usable }))
 }

@@ -165,13 +165,17 @@ impl Vault {
         Ok(VaultInfo { url: self.url().to_owned(), id: self.id().to_string(), format: FORMAT_VERSION, slots })
     }
 
-    /// The slots of this vault, by number.
+    /// The slots of this vault by number, and those whose owner cannot be told because they are damaged.
     pub async fn slots(&self) -> Result<Vec<SlotInfo>, VaultError> {
         let mut slots = Vec::new();
         for (number, bytes) in read_slots(&self.inner.place).await? {
-            let (vault, slot) = slot::slot_info(number, &bytes)?;
-            if vault == self.inner.id {
-                slots.push(slot);
+            match slot::slot_info(number, &bytes) {
+                Ok((vault, slot)) if vault == self.inner.id => slots.push(slot),
+                Ok(_) => {}
+                Err(error) => {
+                    let kind = "damaged".to_owned();
+                    slots.push(SlotInfo { number, kind, label: error.to_string(), usable: false });
+                }
             }
         }
         Ok(slots)
@@ -192,14 +196,15 @@ impl Vault {
             return Err(VaultError::NoSuchSlot { slot: slot_name(number) });
         };
         let last = || VaultError::LastSlot { slot: slot_name(number) };
-        if slots.len() == 1 {
+        let others = |slots: &[SlotInfo]| slots.iter().any(|slot| slot.usable && slot.number != number);
+        if !others(&slots) {
             return Err(last());
         }
         let place = &self.inner.place;
         let kept = read_slots(place).await?.into_iter().find(|(other, _)| *other == number);
         delete_slot(place, number).await?;
         // Two people may have taken away each other's at the same moment.
-        if self.slots().await?.is_empty() {
+        if !others(&self.slots().await?) {
             if let Some((_, bytes)) = kept {
                 store_slot(place, Bytes::from(bytes)).await?;
             }

@@ -115,3 +115,22 @@ async fn the_environment_holds_a_key_as_a_file_does() {
     assert!(matches!(refused, VaultError::BadKeyVariable { .. }));
     assert!(!format!("{refused} {refused:?}").contains("/bin"), "what it holds is not shown");
 }
+
+#[tokio::test]
+async fn a_damaged_slot_does_not_stand_in_the_way_of_a_good_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, first, vault) = vault(&folder).await;
+    let second = key_file(&folder, "second", 3);
+    vault.add_slot(&second, "").await.unwrap();
+    for rotten in [b"not a slot".to_vec(), Vec::new(), [b"MUSTSLOT", [9u8; 200].as_slice()].concat()] {
+        std::fs::write(folder.path().join("vault/keys/1.slot"), rotten).unwrap();
+        let opened = Vault::open(&url, &second).await.unwrap();
+        let slots = opened.slots().await.unwrap();
+        assert_eq!(slots.iter().map(|slot| slot.usable).collect::<Vec<_>>(), [false, true]);
+        assert!(matches!(opened.revoke_slot(2).await, Err(VaultError::LastSlot { .. })), "a damaged slot is no other");
+        let without = Vault::open(&url, &first).await.unwrap_err();
+        assert!(without.to_string().contains("keys/1.slot"), "{without}");
+    }
+    vault.revoke_slot(1).await.unwrap();
+    Vault::open(&url, &second).await.unwrap();
+}

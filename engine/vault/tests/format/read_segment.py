@@ -121,7 +121,7 @@ def data_key(folder, vault, secret):
             continue
         try:
             key = open_slot(path.read_bytes(), vault, secret, f"keys/{number}.slot")
-        except Sealed as reason:
+        except Wrong as reason:
             reasons.append(str(reason))
             continue
         if key is not None:
