@@ -50,8 +50,7 @@ async fn it_serves_until_it_is_told_to_stop_and_finishes_what_it_has_begun() {
     let fenced = name("db");
     let starting = timeout(Duration::from_millis(300), remote.start(&fenced)).await;
     assert!(starting.is_err(), "the machine was to be held back");
-    let me = std::process::id().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &me]).status().unwrap().success());
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!agent.is_finished(), "the agent left in the middle of an effect");
     drop(gate);

@@ -1,11 +1,11 @@
 //! Moves that a person takes back, before and after the machines have moved, and a machine that is lost.
 
 use crate::bench::{Bench, Sentry, ended, expect, on_real_machines};
+use muster_demo::Result;
 use muster_demo::estate::{AWAY, Estate, HOME};
 use muster_demo::real::Console;
-use muster_demo::{Result, during};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Duration;
 
 #[test]
@@ -97,8 +97,8 @@ fn cancel_before_commit(bench: &mut Bench) -> Result<()> {
 fn lose_one_machine(bench: &mut Bench) -> Result<()> {
     bench.run(&["replicate", "--once"], &[0])?;
     let process = bench.estate.process(HOME, "db")?.ok_or("the database is not on")?;
-    let killed = Command::new("kill").args(["-9", &process.to_string()]).status().map_err(during("kill"))?;
-    expect("kill", &killed.success(), &true)?;
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or("no process has this number")?;
+    kill_process(pid, Signal::KILL).map_err(|error| format!("kill process {process}: {error}"))?;
     bench.muster.wait_until("the machine is dead", Duration::from_secs(10), || {
         bench.estate.process(HOME, "db").map(|process| process.is_none())
     })?;

@@ -2,6 +2,7 @@
 
 use muster_demo::estate::{AWAY, Estate, HOME};
 use muster_demo::simulated::SimulatedEstate;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -297,7 +298,7 @@ fn wait_for(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
 /// Runs a command to its end, with a limit.
 pub fn said(mut command: Command, words: &[&str]) -> Said {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let id = child.id().to_string();
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
     let (done, ended) = std::sync::mpsc::channel();
     let waiting = std::thread::spawn(move || {
         let output = child.wait_with_output();
@@ -306,7 +307,7 @@ pub fn said(mut command: Command, words: &[&str]) -> Said {
     });
     let late = ended.recv_timeout(COMMAND_LIMIT).is_err();
     if late {
-        let _ = Command::new("kill").args(["-9", &id]).status();
+        let _ = kill_process(pid, Signal::KILL);
     }
     let output = waiting.join().unwrap().unwrap();
     let said = Said {
