@@ -99,18 +99,23 @@ impl Story<'_> {
     fn rehearse(&mut self) -> Result<()> {
         chapter("a drill in a bubble, while production keeps writing");
         self.muster.run(&["dry-run", "shop", "unplanned"], &[0])?;
-        let before = self.estate.last_answered(HOME)?;
+        self.drill("drill", HOME)
+    }
+
+    /// A drill at the other site while production runs at `at`, and its cleanup.
+    fn drill(&mut self, name: &str, at: &str) -> Result<()> {
+        let before = self.estate.last_answered(at)?;
         let points = self.points()?;
         self.muster.run(&["drill", "shop"], &[0])?;
         // The drill stands until it is taken away; a fast one is over before the next replication cycle is due.
         let muster = self.muster.clone();
         muster.wait_until("a fresh point while the drill stands", FRESH_POINT_LIMIT, || Ok(self.points()? > points))?;
-        let after = self.estate.last_answered(HOME)?;
+        let after = self.estate.last_answered(at)?;
         let fresh = self.points()?.saturating_sub(points);
         if after <= before {
             return Err(format!("production stood still during the drill: records {before} to {after}"));
         }
-        let mut row = self.measure("drill")?;
+        let mut row = self.measure(name)?;
         row.note = format!("production wrote {} records and {fresh} points meanwhile", after - before);
         self.check_chosen_point(&mut row)?;
         self.rows.push(row);
@@ -126,6 +131,8 @@ impl Story<'_> {
         self.move_production(&["failover", "shop", "--planned"], "planned failover", HOME, AWAY, 0)?;
         self.make_final()?;
         write_on();
+        chapter("a drill of the way home, at hq, while dr serves");
+        self.drill("drill, way home", AWAY)?;
         chapter("failback to hq: only differences travel");
         self.move_production(&["failback", "shop"], "failback", AWAY, HOME, 0)?;
         self.make_final()

@@ -40,6 +40,8 @@ impl Cluster {
         self.data.to_str().unwrap()
     }
     fn start(&self) {
+        // Made at boot; a container has no boot.
+        tool("install", &["-d", "-o", "postgres", "-g", "postgres", "-m", "2775", "/var/run/postgresql"]);
         let (port, log) = (format!("-p {}", self.port), format!("{}.log", self.data()));
         pg("pg_ctl", &["-D", self.data(), "-o", &port, "-l", &log, "-w", "start"]);
     }

@@ -30,7 +30,7 @@ fn the_whole_story_loses_nothing_it_should_not() {
         println!("{}", summary::table(&rows));
         told?;
         let row = |name: &str| rows.iter().find(|row| row.name == name).ok_or(format!("no row `{name}`"));
-        for name in ["drill", "planned failover", "failback", "unplanned failover"] {
+        for name in ["drill", "planned failover", "drill, way home", "failback", "unplanned failover"] {
             let note = &row(name)?.note;
             if !(note.contains("disks clean") || note.contains("disks sound")) {
                 return Err(format!("{name}: `{note}` says nothing good of the disks"));
