@@ -45,6 +45,7 @@ pub(crate) fn plan(import: &mut Import<'_>, resource: &Resource, from: &str, to:
         boots: 0,
         down_before: Vec::new(),
         down_behind: Vec::new(),
+        down_labels: Names::in_plan(),
     };
     let mut members = Vec::new();
     let groups = properties.get("groups").items(&mut reader.import.notes);
@@ -74,6 +75,8 @@ struct Reader<'i, 'r> {
     boots: usize,
     down_before: Vec<ActionDraft>,
     down_behind: Vec<ActionDraft>,
+    /// The actions of all groups that shut down end in two stages: their labels have to differ.
+    down_labels: Names,
 }
 
 impl Reader<'_, '_> {
@@ -93,11 +96,13 @@ impl Reader<'_, '_> {
         let entries = if kind == GroupKind::Boot { entries } else { Vec::new() };
         let members: Vec<_> = entries.iter().filter_map(|entry| self.import.machine(entry, from, to)).collect();
         let machines: Vec<String> = members.iter().map(|(name, _)| name.clone()).collect();
-        let mut labels = Names::in_plan();
+        let shuts_down = kind == GroupKind::Shutdown;
+        let mut labels = if shuts_down { std::mem::take(&mut self.down_labels) } else { Names::in_plan() };
         let before = self.actions(&group.get("startGroupActions"), kind, &machines, &mut labels);
         let behind = self.actions(&group.get("endGroupActions"), kind, &machines, &mut labels);
         match kind {
             GroupKind::Shutdown => {
+                self.down_labels = labels;
                 self.down_before.extend(before);
                 self.down_behind.extend(behind);
             }

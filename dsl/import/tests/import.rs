@@ -47,3 +47,15 @@ fn what_cannot_be_read_says_where_and_what_to_do() {
     }
     insta::assert_snapshot!(said);
 }
+
+/// The portal makes one group that shuts down; the REST interface takes more, and their actions end in the same stages.
+#[test]
+fn actions_of_two_groups_that_shut_down_keep_names_of_their_own() {
+    let mut source = sources(&["azure-to-azure.json"]).remove(0);
+    let mut value: serde_json::Value = serde_json::from_str(&source.text).unwrap();
+    let groups = value.pointer_mut("/3/properties/groups").and_then(serde_json::Value::as_array_mut).unwrap();
+    groups.extend(groups.clone());
+    source.text = value.to_string();
+    let imported = asr(&[source]).unwrap();
+    assert_eq!(errors(&checked(&imported.text)), "", "{}", imported.text);
+}
