@@ -75,6 +75,11 @@ impl RealEstate {
         newest.map(|(_, agent)| agent.id()).ok_or_else(|| format!("the agent of {site} was never started"))
     }
 
+    /// Cuts the way to a site without hurting the site, and joins it again.
+    pub fn cut_off(&self, site: &str, cut: bool) -> Result<()> {
+        self.lab.site(site).map_err(during(site))?.cut_off(cut).map_err(during(site))
+    }
+
     pub fn console(&self, site: &str, machine: &str) -> Result<Console> {
         let path = self.folder_of(site, machine)?.join("console.log");
         let text = match std::fs::read(&path) {

@@ -238,6 +238,19 @@ pub(crate) fn ended(mut child: Child, words: &[&str]) -> Result<i32> {
     Err(format!("`muster {}` has not ended within {}s", words.join(" "), COMMAND_LIMIT.as_secs()))
 }
 
+/// The run has ended: its command ends well by itself.
+pub(crate) fn ended_in_place(child: &mut Child) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < COMMAND_LIMIT {
+        if let Some(status) = child.try_wait().map_err(during("wait for muster"))? {
+            return expect("exit code of the command", &status.code(), &Some(0));
+        }
+        sleep(Duration::from_millis(10));
+    }
+    end(child);
+    Err("the run has ended and its command has not".to_owned())
+}
+
 /// SIGKILL, and nobody left to collect.
 pub(crate) fn end(child: &mut Child) {
     let _ = child.kill();

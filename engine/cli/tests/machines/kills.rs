@@ -309,11 +309,11 @@ fn kill_in_the_middle(bench: &mut Bench, kill: &Kill) -> Result<String> {
 }
 
 /// What `muster -v` says of a run, each line with its time: `02:15:11  ready/lock  begins`.
-fn lines_of_the_run(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn lines_of_the_run(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| line.as_bytes().get(2) == Some(&b':'))
 }
 
-fn every_step_succeeded_once(log: &Value) -> Result<()> {
+pub(crate) fn every_step_succeeded_once(log: &Value) -> Result<()> {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     for record in log["records"].as_array().ok_or("a log without records")? {
         if record["event"] == "node-succeeded" {

@@ -1,4 +1,4 @@
-//! The real binary on real machines: the whole story, kills in the middle of it, cancels, a large disk, a lost machine.
+//! The real binary on real machines: the whole story, kills in the middle of it, a source out of reach, cancels, a large disk, a lost machine.
 //!
 //! What is missing on this computer fails the tests with the command that installs it: nothing is skipped.
 
@@ -11,6 +11,7 @@
 
 mod bench;
 mod cancels;
+mod dark;
 mod kills;
 mod large;
 
