@@ -24,6 +24,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("muster-ports", &["muster-runsheet"]),
     ("muster-journal", &["muster-ports", "muster-runsheet"]),
     ("muster-executor", &["muster-ports", "muster-runsheet", "muster-journal"]),
+    // A report is told from a run's records, its estimates beside its real times.
+    ("muster-evidence", &["muster-ports", "muster-runsheet", "muster-journal", "muster-forecast"]),
     ("muster-hooks", &["muster-ports", "muster-runsheet", "muster-journal"]),
     ("muster-nbd", &["muster-ports"]),
     ("muster-vault", &["muster-ports"]),
@@ -89,6 +91,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "muster-control",
             "muster-journal",
             "muster-executor",
+            // Reports and bundles are made where the key of the vault is: in the command.
+            "muster-evidence",
             "muster-vault",
             "muster-replication",
             "muster-agent",
@@ -108,6 +112,10 @@ const TESTS: &[&str] = &[
     "muster-end-to-end",
     "muster-scale",
     "muster-corpus",
+    // Real object stores, for the tests of the vault and of the command line.
+    "muster-stores",
+    // The whole engine under seeded faults, and beside a second reading of what a run means.
+    "muster-simulation",
 ];
 
 fn metadata() -> serde_json::Value {
