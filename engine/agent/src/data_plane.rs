@@ -4,7 +4,7 @@ use crate::limits::VAULTS_MAX;
 use crate::progress::Newest;
 use async_trait::async_trait;
 use muster_ports::*;
-use muster_replication::pipeline;
+use muster_replication::pipeline::{self, Pacers};
 use muster_vault::{KeySource, Replica, Vault};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,12 +41,14 @@ pub struct VaultPlane {
     key: KeySource,
     writer: WriterId,
     vaults: Mutex<HashMap<String, Vault>>,
+    /// Rates that the shipments of a group share.
+    pacers: Pacers,
 }
 
 impl VaultPlane {
     pub fn new(key: KeySource, random: &dyn Random) -> Self {
         let writer = WriterId::new(format!("{:016x}", random.next_u64()));
-        Self { key, writer, vaults: Mutex::default() }
+        Self { key, writer, vaults: Mutex::default(), pacers: Pacers::default() }
     }
 
     async fn vault(&self, url: &str) -> Result<Vault> {
@@ -75,7 +77,7 @@ impl VaultPlane {
 impl DataPlane for VaultPlane {
     async fn ship(&self, source: &dyn BlockSource, order: &ShipOrder, progress: &dyn Progress) -> Result<ShippedDisk> {
         let vault = self.vault(&order.vault).await?;
-        pipeline::ship(&vault, source, order, &self.writer, progress).await
+        pipeline::ship_paced(&vault, source, order, &self.writer, progress, &self.pacers).await
     }
 
     async fn replica(&self, image: &ReplicaImage) -> Result<Arc<dyn BlockSource>> {

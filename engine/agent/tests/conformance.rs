@@ -107,6 +107,7 @@ async fn ships(site: &dyn Site, plane: &MemoryPlane, instance: &InstanceName) {
         mode: ShipMode::Full,
         compression: 1,
         rate_limit: None,
+        pace: None,
     };
     let heard = Heard::default();
     let shipped = site.ship(&ship, &heard).await.unwrap();

@@ -20,6 +20,7 @@ fn ship(disk: &str, mode: ShipMode) -> ShipOrder {
         mode,
         compression: 3,
         rate_limit: None,
+        pace: None,
     }
 }
 

@@ -65,6 +65,7 @@ impl Sites {
                 mode: mode.clone(),
                 compression: 1,
                 rate_limit: None,
+                pace: None,
             };
             let shipped = site.ship(&order, &Silent).await.unwrap();
             assert_eq!(shipped.read_bytes, DISK_BYTES);

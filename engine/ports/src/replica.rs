@@ -94,10 +94,31 @@ pub struct ShipOrder {
     pub disk: DiskName,
     pub lineage: LineageId,
     pub mode: ShipMode,
-    /// zstd level, 1 to 19.
+    /// zstd level, 1 to 19; 0 follows the link: lower while it is faster than the processors, higher while it is slower.
     pub compression: i32,
-    /// Bytes a second on the way to the vault; `None` is unlimited.
+    /// Bytes a second on the way to the vault when the order was given, as this disk's share; `None` is unlimited. What
+    /// holds from then on says `pace`.
     pub rate_limit: Option<u64>,
+    /// How fast it may go, hour by hour; `None` is unlimited.
+    #[serde(default)]
+    pub pace: Option<Pace>,
+}
+
+/// How fast the shipments of one group may store, together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Shipments of one name share the rate, a frame at a time.
+    pub shared_by: String,
+    /// One after another from the moment of the order, then from the first again. A single one holds for ever.
+    pub spans: Vec<PaceSpan>,
+}
+
+/// A while in which one rate holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaceSpan {
+    pub millis: u64,
+    /// `None` is unlimited, 0 lets nothing leave.
+    pub bytes_per_second: Option<u64>,
 }
 
 /// A sealed object in the vault. It counts only once a committed point names it.

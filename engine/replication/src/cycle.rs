@@ -18,6 +18,7 @@ use crate::history;
 use crate::records::*;
 use crate::recovery::{PointKind, PointSummary};
 use crate::replicator::{Gate, Replicator, lock};
+use crate::windows;
 use futures::StreamExt;
 use muster_ports::*;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ const LEFTOVERS_MAX: usize = 16;
 pub(crate) enum Wish {
     /// A crash or app point, by the policy.
     Regular,
+    /// The same, because its time has come and not because somebody asked: keeps to the policy's hours.
+    Scheduled,
     /// The last point of machines that are off.
     Final(EffectKey),
 }
@@ -70,7 +73,7 @@ impl Replicator {
     ) -> Result<Point> {
         let mut interrupts = gate.interrupts();
         let mut protection = self.catalogue.protection(group).await?;
-        if let (Some(run), Wish::Regular) = (&protection.suspended, &wish) {
+        if let (Some(run), Wish::Regular | Wish::Scheduled) = (&protection.suspended, &wish) {
             return Err(Failure::refused(format!("the replication of `{group}` is suspended by run `{run}`"))
                 .help("production has left its source; commit and reprotect, or cancel the failover"));
         }
@@ -102,7 +105,7 @@ impl Replicator {
             outcome: CutOutcome::Abandoned,
         });
         self.catalogue.save(&protection).await?;
-        let work = self.cut_and_ship(&mut protection, site.as_ref(), &orders, progress);
+        let work = self.cut_and_ship(&mut protection, site.as_ref(), &orders, &wish, progress);
         let shipped = tokio::select! {
             biased;
             _ = interrupts.changed() => Err(gave_way(group)),
@@ -176,6 +179,7 @@ impl Replicator {
     async fn failed(&self, mut protection: Protection, failure: Failure) -> Failure {
         let in_a_row = protection.last_error.as_ref().map_or(0, |error| error.in_a_row).saturating_add(1);
         protection.resync = None;
+        protection.totals.failed_cycles += 1;
         protection.last_error = Some(CycleError { at: self.clock.now(), failure: failure.clone(), in_a_row });
         match self.catalogue.save(&protection).await {
             Ok(()) => failure,
@@ -203,6 +207,7 @@ impl Replicator {
         protection: &mut Protection,
         site: &dyn Site,
         orders: &[CutOrder],
+        wish: &Wish,
         progress: &dyn Progress,
     ) -> Result<(Cuts, Vec<Shipment>, Vec<ShippedDisk>)> {
         let mut cuts = Cuts { barriers: Vec::new(), reports: Vec::new() };
@@ -211,7 +216,13 @@ impl Replicator {
             cuts.barriers.push(order.barrier.clone());
             cuts.reports.push(report);
         }
-        let (shipments, resync) = self.plan_shipments(protection, &cuts).await?;
+        let (mut shipments, resync) = self.plan_shipments(protection, &cuts).await?;
+        if let (Some(why), Wish::Scheduled) = (&resync, wish) {
+            self.keep_to_window(protection, why)?;
+        }
+        if !matches!(wish, Wish::Final(_)) {
+            self.set_pace(protection, &mut shipments);
+        }
         if protection.resync != resync {
             protection.resync = resync;
             self.catalogue.save(protection).await?;
@@ -271,17 +282,41 @@ impl Replicator {
                         mode,
                         compression: protection.policy.compression,
                         rate_limit: None,
+                        pace: None,
                     },
                     expected_bytes,
                 });
             }
         }
-        let at_once = SHIPS_AT_ONCE.min(shipments.len()).max(1) as u64;
-        for shipment in &mut shipments {
-            let rate = protection.policy.bandwidth.map(|rate| (rate.bytes_per_second() / at_once).max(1));
-            shipment.order.rate_limit = rate;
-        }
         Ok((shipments, resync))
+    }
+
+    /// A resync reads everything, so one that begins by itself waits for the policy's window. Asked for by a person, or
+    /// by a plan, it begins at once.
+    fn keep_to_window(&self, protection: &mut Protection, why: &str) -> Result<()> {
+        let now = self.clock.now();
+        let window = protection.policy.resync_window.as_ref();
+        let Some(from) = window.and_then(|window| windows::next_open(window, now)).filter(|from| *from > now) else {
+            return Ok(());
+        };
+        let since = protection.resync_required.as_ref().map_or(now, |required| required.since);
+        protection.resync_required = Some(ResyncRequired { why: why.to_owned(), since, from });
+        let name = protection.policy.resync_window.as_ref().map_or("", |window| window.name.as_str());
+        Err(Failure::refused(format!("resync required: {why}; it waits for the window `{name}`"))
+            .help("`muster replicate --once` begins it now"))
+    }
+
+    /// The rates of the policy's hours, shared by all disks of the group. A final sync has none: production stands still
+    /// until it is through.
+    fn set_pace(&self, protection: &Protection, shipments: &mut [Shipment]) {
+        let Some(spans) = windows::pace(&protection.policy, self.clock.now()) else { return };
+        let at_once = SHIPS_AT_ONCE.min(shipments.len()).max(1) as u64;
+        let now = spans.first().and_then(|span| span.bytes_per_second);
+        for shipment in shipments {
+            shipment.order.rate_limit = now.map(|rate| (rate / at_once).max(1));
+            let shared_by = protection.group.to_string();
+            shipment.order.pace = Some(Pace { shared_by, spans: spans.clone() });
+        }
     }
 
     async fn image(
@@ -353,7 +388,8 @@ impl Commit {
         protection.seq += 1;
         let notes = self.notes(protection);
         self.keep_time(protection, now);
-        let sum = |value: fn(&ShippedDisk) -> u64| self.shipped.iter().map(value).sum();
+        let sum = |value: fn(&ShippedDisk) -> u64| self.shipped.iter().map(value).sum::<u64>();
+        self.count(&mut protection.totals, protection.resync.is_some());
         let cycle = CycleSummary {
             point: self.point.clone(),
             started: self.started,
@@ -391,8 +427,8 @@ impl Commit {
         let reached_app = self.cuts.reports.iter().all(|report| report.consistency == Consistency::App);
         let (kind, key) = match self.wish {
             Wish::Final(key) => (PointKind::Final, Some(key)),
-            Wish::Regular if wanted_app && reached_app => (PointKind::App, None),
-            Wish::Regular => (PointKind::Crash, None),
+            Wish::Regular | Wish::Scheduled if wanted_app && reached_app => (PointKind::App, None),
+            Wish::Regular | Wish::Scheduled => (PointKind::Crash, None),
         };
         if wanted_app {
             protection.last_app = Some(self.started);
@@ -411,13 +447,25 @@ impl Commit {
         protection.last_cycle = Some(cycle);
         protection.last_error = None;
         protection.resync = None;
+        protection.resync_required = None;
         Ok((Point { summary, barriers: self.cuts.barriers, key, disks }, batch))
+    }
+
+    fn count(&self, totals: &mut Totals, resync: bool) {
+        totals.cycles += 1;
+        totals.resyncs += u64::from(resync);
+        for disk in &self.shipped {
+            totals.read_bytes += disk.read_bytes;
+            totals.sent_bytes += disk.sent_bytes;
+            totals.zero_bytes += disk.zero_bytes;
+            totals.stored_bytes += disk.stored_bytes;
+        }
     }
 
     /// Remembers how long a regular cycle takes; the next one begins early by as much.
     fn keep_time(&self, protection: &mut Protection, now: Timestamp) {
         let deltas = self.shipments.iter().all(|shipment| shipment.order.mode == ShipMode::Delta);
-        if !deltas || !matches!(self.wish, Wish::Regular) {
+        if !deltas || matches!(self.wish, Wish::Final(_)) {
             return;
         }
         let millis = u64::try_from(now.since(self.started).as_millis()).unwrap_or(u64::MAX);
@@ -428,15 +476,6 @@ impl Commit {
 
     fn notes(&self, protection: &Protection) -> Vec<String> {
         let mut notes: Vec<String> = self.cuts.reports.iter().flat_map(|report| report.notes.clone()).collect();
-        if !protection.policy.bandwidth_windows.is_empty() {
-            notes.push("bandwidth windows are not applied yet: the policy's plain rate holds at all hours".to_owned());
-        }
-        if !protection.policy.tiers.is_empty() {
-            notes.push(format!("points are not thinned out yet: each is kept for {}", protection.policy.retain));
-        }
-        if protection.policy.resync_window.is_some() {
-            notes.push("the resync window is not applied yet: a resync begins when it is due".to_owned());
-        }
         for shipment in &self.shipments {
             let of = format!("`{}/{}`", shipment.order.machine, shipment.order.disk);
             let cut = find_cut(&self.cuts, &shipment.order.machine, &shipment.order.disk);
@@ -471,7 +510,7 @@ fn gave_way(group: &GroupName) -> Failure {
 /// One order for a group that is cut together, else one per machine.
 fn cut_orders(protection: &Protection, point: &PointId, wish: &Wish, now: Timestamp) -> Vec<CutOrder> {
     let consistency = match wish {
-        Wish::Regular if history::app_is_due(protection, now) => Consistency::App,
+        Wish::Regular | Wish::Scheduled if history::app_is_due(protection, now) => Consistency::App,
         // Machines that are off are cut as they lie: there is nothing to freeze.
         _ => Consistency::Crash,
     };

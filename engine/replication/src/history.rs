@@ -98,19 +98,29 @@ fn lead(protection: &Protection) -> Duration {
 
 /// When the next cycle begins. After a failure sooner than usual: 5 s, doubling, never later than the policy's cycle.
 pub fn due_at(protection: &Protection) -> Option<Timestamp> {
-    const RETRY_FIRST: Duration = Duration::from_secs(5);
-    if protection.suspended.is_some() {
+    if protection.suspended.is_some() || protection.paused.is_some() {
         return None;
     }
-    let Some(last) = protection.last_attempt else { return Some(Timestamp(0)) };
+    let due = usual_due(protection);
+    let due = protection.resync_required.as_ref().map_or(due, |required| due.max(required.from));
+    // In hours in which nothing may leave a cut would only stand open.
+    let closed = crate::windows::pace(&protection.policy, due.max(protection.last_attempt.unwrap_or_default()));
+    let closed = closed.and_then(|spans| spans.first().copied()).filter(|span| span.bytes_per_second == Some(0));
+    Some(closed.map_or(due, |span| due.plus(Duration::from_millis(span.millis))))
+}
+
+fn usual_due(protection: &Protection) -> Timestamp {
+    /// After a first failure.
+    const RETRY_FIRST: Duration = Duration::from_secs(5);
+    let Some(last) = protection.last_attempt else { return Timestamp(0) };
     let cycle = protection.policy.cycle.std();
-    Some(match &protection.last_error {
+    match &protection.last_error {
         Some(error) => {
             let factor = 1u32 << error.in_a_row.saturating_sub(1).min(16);
             last.plus(RETRY_FIRST.saturating_mul(factor).min(cycle))
         }
         None => last.plus(cycle.saturating_sub(lead(protection))),
-    })
+    }
 }
 
 /// Whether the next cycle should be app-consistent.

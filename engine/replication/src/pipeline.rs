@@ -7,20 +7,25 @@
 //!
 //! Memory is a constant for each disk in flight, never a function of its size: windows in flight (at most
 //! [`WINDOWS_MAX`] of 256 KiB, plain and packed), their zstd contexts (about 1 MiB each up to level 9) and two segments
-//! of the vault's writer (32 MiB): below 60 MiB on eight cores, below 45 MiB on two.
+//! of the vault's writer (32 MiB): below 60 MiB on eight cores, below 45 MiB on two. On the way back it is runs in flight
+//! of 1 MiB, sealed and plain. All of it is used again from window to window.
 //!
 //! It knows nothing of points, cycles or chains: what is shipped counts only once the control service commits it.
 
 mod compare;
+mod file;
 mod land;
+mod level;
 mod rate;
 mod ship;
 #[cfg(test)]
 mod tests;
 mod walk;
 
+pub use file::FileDisk;
 pub use land::{apply_differences, materialise};
-pub use ship::ship;
+pub use rate::Pacers;
+pub use ship::{ship, ship_paced};
 
 /// What is read at once, and the largest frame: long enough for zstd to find something, short enough to decode for one
 /// 4 KiB read of a machine that boots from the vault. Bytes, a power of two.

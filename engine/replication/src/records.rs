@@ -6,6 +6,7 @@
 //!   layer/<lineage>/<seq>           segments one cycle wrote for one disk (none when it wrote none)
 //!   point/<group>/<point>           lineage and seq per disk
 //!   hold/<run>/<point>              a run needs the point
+//!   keep/<point>                    people keep the point
 //!   reclaim/<lineage>/<seq>         segments that nothing needs any more, to be deleted from the vault
 //! ```
 //!
@@ -142,6 +143,44 @@ pub struct Protection {
     pub last_error: Option<CycleError>,
     /// Why the cycle under way reads everything.
     pub resync: Option<String>,
+    /// A disk whose changes are not known any more waits for the policy's window.
+    #[serde(default)]
+    pub resync_required: Option<ResyncRequired>,
+    /// A person has stopped the schedule.
+    #[serde(default)]
+    pub paused: Option<Paused>,
+    #[serde(default)]
+    pub totals: Totals,
+}
+
+/// A resync that the policy's window holds back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResyncRequired {
+    pub why: String,
+    pub since: Timestamp,
+    /// When the window opens.
+    pub from: Timestamp,
+}
+
+/// Replication that stands still by a person's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    pub since: Timestamp,
+    pub by: String,
+    pub why: String,
+}
+
+/// Sums since the group was protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub cycles: u64,
+    pub failed_cycles: u64,
+    pub resyncs: u64,
+    /// Bytes of disk read, sent (before compression), found to be zero, and stored.
+    pub read_bytes: u64,
+    pub sent_bytes: u64,
+    pub zero_bytes: u64,
+    pub stored_bytes: u64,
 }
 
 /// Segments unlinked from the control state; the objects go after a grace.

@@ -100,6 +100,8 @@ impl Replicator {
         protection.origin = Some(point.summary.id.clone());
         protection.newest = Some(point.summary.id.clone());
         protection.suspended = None;
+        protection.paused = None;
+        protection.resync_required = None;
         protection.last_attempt = None;
         protection.last_app = None;
         protection.last_error = None;
@@ -250,7 +252,7 @@ impl Recovery for Replicator {
             return Err(Failure::permanent(format!("the point `{}` is of the group `{}`", keep.id, keep.group)));
         }
         let origin = self.catalogue.find_protection(group).await?.and_then(|protection| protection.origin);
-        let held = self.catalogue.held().await?;
+        let held = self.held().await?;
         let points = self.catalogue.points(group).await?;
         let older = points.iter().map(|point| &point.summary).filter(|point| {
             (point.at, &point.id) < (keep.at, &keep.id)

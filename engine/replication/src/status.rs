@@ -18,6 +18,17 @@ pub enum GroupPhase {
     Resync {
         why: String,
     },
+    /// The changes of a disk are not known, and the policy's window for reading everything has not opened yet.
+    ResyncRequired {
+        why: String,
+        from: Timestamp,
+    },
+    /// A person has stopped the schedule.
+    Paused {
+        since: Timestamp,
+        by: String,
+        why: String,
+    },
     /// Production has left; no cycles until the direction is turned or the failover is cancelled.
     Suspended {
         run: RunId,
@@ -43,6 +54,8 @@ pub struct GroupStatus {
     pub next_due: Option<Timestamp>,
     pub last_cycle: Option<CycleSummary>,
     pub last_error: Option<CycleError>,
+    #[serde(default)]
+    pub totals: Totals,
 }
 
 impl Replicator {
@@ -63,12 +76,7 @@ impl Replicator {
         let lag = newest.as_ref().map(|point| self.clock.now().since(point.at));
         let rpo = protection.policy.rpo.std();
         let copied = protection.members.iter().flat_map(|member| &member.disks).all(|disk| disk.tip.is_some());
-        let phase = match (&protection.suspended, &protection.resync) {
-            (Some(run), _) => GroupPhase::Suspended { run: run.clone() },
-            (None, Some(why)) => GroupPhase::Resync { why: why.clone() },
-            (None, None) if copied => GroupPhase::Replicating,
-            (None, None) => GroupPhase::FirstCopy,
-        };
+        let phase = phase_of(&protection, copied);
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         GroupStatus {
             machines: protection.members.iter().map(|member| member.machine.clone()).collect(),
@@ -82,6 +90,7 @@ impl Replicator {
             rpo_millis: millis(rpo),
             within_rpo: lag.is_some_and(|lag| lag <= rpo),
             next_due: history::due_at(&protection),
+            totals: protection.totals,
             last_cycle: protection.last_cycle,
             last_error: protection.last_error,
             group: protection.group,
@@ -97,4 +106,20 @@ impl Replicator {
     pub async fn point_records(&self, group: &GroupName) -> Result<Vec<Point>> {
         self.catalogue.points(group).await
     }
+}
+
+fn phase_of(protection: &Protection, copied: bool) -> GroupPhase {
+    if let Some(run) = &protection.suspended {
+        return GroupPhase::Suspended { run: run.clone() };
+    }
+    if let Some(Paused { since, by, why }) = protection.paused.clone() {
+        return GroupPhase::Paused { since, by, why };
+    }
+    if let Some(why) = &protection.resync {
+        return GroupPhase::Resync { why: why.clone() };
+    }
+    if let Some(required) = &protection.resync_required {
+        return GroupPhase::ResyncRequired { why: required.why.clone(), from: required.from };
+    }
+    if copied { GroupPhase::Replicating } else { GroupPhase::FirstCopy }
 }

@@ -119,6 +119,14 @@ impl ExtentMap {
         self.pieces.range(offset..).next().map(|(&start, piece)| (start, start + u64::from(piece.length)))
     }
 
+    /// Pieces in disk order, from the one that covers `offset` on.
+    pub(crate) fn from(&self, offset: u64) -> impl Iterator<Item = (u64, Piece)> + '_ {
+        let covering = self.pieces.range(..offset).next_back();
+        let first = covering.filter(|(start, piece)| **start + u64::from(piece.length) > offset);
+        let first = first.map_or(offset, |(start, _)| *start);
+        self.pieces.range(first..).map(|(offset, piece)| (*offset, *piece))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Piece)> + '_ {
         self.pieces.iter().map(|(offset, piece)| (*offset, *piece))
     }

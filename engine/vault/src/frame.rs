@@ -50,6 +50,10 @@ impl Frame {
     pub fn hash(&self) -> [u8; 32] {
         self.hash
     }
+    /// Its memory, for the next frame.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.stored
+    }
 }
 
 /// Compresses frames, one after another, with one zstd context.
@@ -65,6 +69,15 @@ impl fmt::Debug for Packer {
 }
 
 impl Packer {
+    /// The level from the next frame on.
+    pub fn set_level(&mut self, level: i32) -> Result<(), VaultError> {
+        if level != self.level {
+            self.compressor.set_compression_level(level).map_err(|source| VaultError::Compression { level, source })?;
+            self.level = level;
+        }
+        Ok(())
+    }
+
     /// `level` is a zstd level; 1 to 19 make sense.
     pub fn new(level: i32) -> Result<Self, VaultError> {
         let compressor = Compressor::new(level).map_err(|source| VaultError::Compression { level, source })?;
@@ -74,11 +87,19 @@ impl Packer {
     /// # Errors
     /// `OutOfRange` when `plain` is empty or larger than a frame may be.
     pub fn pack(&mut self, plain: &[u8]) -> Result<Frame, VaultError> {
+        self.pack_into(plain, Vec::new())
+    }
+
+    /// Like [`Packer::pack`], in a buffer that was used before ([`Frame::into_buffer`]): a stream of frames then costs no
+    /// allocation.
+    pub fn pack_into(&mut self, plain: &[u8], buffer: Vec<u8>) -> Result<Frame, VaultError> {
         if plain.is_empty() || plain.len() > crate::FRAME_BYTES_MAX {
             let (end, size) = (plain.len() as u64, crate::FRAME_BYTES_MAX as u64);
             return Err(VaultError::OutOfRange { offset: 0, end, size });
         }
-        let mut stored = Vec::with_capacity(zstd::zstd_safe::compress_bound(plain.len()));
+        let mut stored = buffer;
+        stored.clear();
+        stored.reserve(zstd::zstd_safe::compress_bound(plain.len()));
         self.compressor
             .compress_to_buffer(plain, &mut stored)
             .map_err(|source| VaultError::Compression { level: self.level, source })?;
@@ -97,26 +118,29 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Gives back the plain content, or why it cannot.
-pub(crate) fn unpack(stored: Vec<u8>, compression: Compression, length: u32) -> Result<Vec<u8>, String> {
-    let plain = match compression {
-        Compression::Raw => stored,
+/// Fills `plain`, which has the length the index says, or says why it cannot.
+pub(crate) fn unpack(stored: &[u8], compression: Compression, plain: &mut [u8]) -> Result<(), String> {
+    let length = match compression {
+        Compression::Raw => {
+            if stored.len() == plain.len() {
+                plain.copy_from_slice(stored);
+            }
+            stored.len()
+        }
         Compression::Zstd => DECOMPRESSOR
-            .with_borrow_mut(|slot| -> std::io::Result<Vec<u8>> {
+            .with_borrow_mut(|slot| -> std::io::Result<usize> {
                 let decompressor = match slot {
                     Some(decompressor) => decompressor,
                     None => slot.insert(Decompressor::new()?),
                 };
-                let mut plain = Vec::with_capacity(length as usize);
-                decompressor.decompress_to_buffer(&stored, &mut plain)?;
-                Ok(plain)
+                decompressor.decompress_to_buffer(stored, plain)
             })
             .map_err(|error| format!("does not decompress ({error})"))?,
     };
-    if plain.len() != length as usize {
-        return Err(format!("holds {} bytes where the index says {length}", plain.len()));
+    if plain.len() != length {
+        return Err(format!("holds {length} bytes where the index says {}", plain.len()));
     }
-    Ok(plain)
+    Ok(())
 }
 
 /// Whether all bytes are zero. Compares in words that the compiler turns into vectors.

@@ -44,6 +44,10 @@ impl DataEntry {
     pub(crate) fn address(&self) -> FrameAddress {
         FrameAddress { number: self.number, offset: self.offset, length: self.length, compression: self.compression }
     }
+    /// What a message calls it.
+    pub(crate) fn part(&self) -> SegmentPart {
+        SegmentPart::Frame { number: self.number, offset: self.offset }
+    }
     /// The range of the object with ciphertext and tag.
     pub(crate) fn stored_range(&self) -> std::ops::Range<u64> {
         self.stored_offset..self.stored_offset + u64::from(self.stored_length) + TAG_BYTES as u64
@@ -197,22 +201,38 @@ impl Segment {
 
     /// Opens one frame. `sealed` is ciphertext and tag.
     pub(crate) fn open_frame(&self, entry: &DataEntry, mut sealed: Vec<u8>) -> Result<Vec<u8>, VaultError> {
-        let part = SegmentPart::Frame { number: entry.number, offset: entry.offset };
-        let wrong = |reason: &str| damaged(&self.name, part, reason);
-        let body = entry.stored_length as usize;
-        if sealed.len() != body + TAG_BYTES {
-            return Err(wrong("is too short"));
-        }
-        let tag = take(&sealed, body).ok_or_else(|| wrong("is too short"))?;
-        sealed.truncate(body);
-        self.cipher
-            .open_frame(&entry.address(), &mut sealed, &tag)
-            .map_err(|()| wrong("does not open: its bytes were changed or moved"))?;
-        let plain = unpack(sealed, entry.compression, entry.length).map_err(|reason| wrong(&reason))?;
-        if *blake3::hash(&plain).as_bytes() != entry.hash {
+        let mut plain = vec![0; entry.length as usize];
+        self.open_frame_into(entry, &mut sealed, &mut plain)?;
+        Ok(plain)
+    }
+
+    /// Opens one frame in place and unpacks it into `plain`, which is as long as the frame's range of disk. When this
+    /// fails, what `plain` holds is nothing.
+    pub(crate) fn open_frame_into(
+        &self,
+        entry: &DataEntry,
+        sealed: &mut [u8],
+        plain: &mut [u8],
+    ) -> Result<(), VaultError> {
+        let wrong = |reason: &str| damaged(&self.name, entry.part(), reason);
+        let body = self.unseal(entry, sealed)?;
+        unpack(body, entry.compression, plain).map_err(|reason| wrong(&reason))?;
+        if *blake3::hash(plain).as_bytes() != entry.hash {
             return Err(wrong("opens, but its content does not match its BLAKE3"));
         }
-        Ok(plain)
+        Ok(())
+    }
+
+    /// Opens one frame in place and leaves it packed.
+    pub(crate) fn unseal<'a>(&self, entry: &DataEntry, sealed: &'a mut [u8]) -> Result<&'a [u8], VaultError> {
+        let wrong = |reason: &str| damaged(&self.name, entry.part(), reason);
+        let (body, tag) =
+            sealed.split_at_mut_checked(entry.stored_length as usize).ok_or_else(|| wrong("is too short"))?;
+        let tag: &[u8; TAG_BYTES] = (&*tag).try_into().map_err(|_| wrong("is too short"))?;
+        self.cipher
+            .open_frame(&entry.address(), body, tag)
+            .map_err(|()| wrong("does not open: its bytes were changed or moved"))?;
+        Ok(body)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::cache::Cache;
 use crate::error::VaultError;
 use crate::extents::{ExtentMap, Piece};
 use crate::layout::{DataEntry, Segment};
+use crate::runs::{Run, RunContent};
 use crate::vault::Vault;
 use crate::{FRAME_CACHE_BYTES, REPLICA_PIECES_MAX};
 use async_trait::async_trait;
@@ -15,6 +16,8 @@ use tokio::sync::OnceCell;
 
 /// Indexes read at the same time when a replica is opened.
 const INDEX_READS: usize = 8;
+/// Runs on their way at the same time when all is read back.
+const RUNS_IN_FLIGHT: usize = 4;
 /// Extents given in one answer; the caller asks again for the rest.
 const EXTENTS_MAX: usize = 4096;
 
@@ -119,6 +122,16 @@ impl Replica {
         Ok(self.map().await?.next_data(offset))
     }
 
+    /// The frames to be read together at or behind `offset`; `None` when only zeroes follow.
+    pub async fn next_run(&self, offset: u64) -> Result<Option<Run>, VaultError> {
+        Ok(Run::next(self.map().await?, offset, self.inner.image.size_bytes))
+    }
+
+    /// Reads a run, opens it on a thread that may block and checks every frame of it. `buffer` lends its memory.
+    pub async fn open_run(&self, run: Run, buffer: Vec<u8>) -> Result<RunContent, VaultError> {
+        run.open(&self.inner.vault, buffer).await
+    }
+
     /// Fills `buffer` from `offset`.
     pub async fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VaultError> {
         let size = self.inner.image.size_bytes;
@@ -145,22 +158,42 @@ impl Replica {
     /// Reads every live frame back and checks it against its BLAKE3. Damage is collected, not returned as an error.
     pub async fn verify(&self, progress: &dyn Progress) -> Result<VerifyReport, VaultError> {
         let map = self.map().await?;
-        let mut report = VerifyReport::default();
+        let size = self.inner.image.size_bytes;
         let total = self.data_bytes().await?;
-        for (offset, piece) in map.iter() {
-            let Some((segment, entry)) = map.frame(piece) else { continue };
-            report.frames += 1;
-            match self.frame(piece, segment, entry).await {
-                Ok(_) => report.bytes += u64::from(piece.length),
-                Err(error @ (VaultError::Store { .. } | VaultError::Stopped(_))) => return Err(error),
-                Err(error) => report.damaged.push(error),
+        let mut report = VerifyReport::default();
+        let runs = std::iter::successors(Run::next(map, 0, size), |run| Run::next(map, run.end(), size));
+        let opened = futures::stream::iter(runs).map(|run| async move {
+            let content = run.clone().open(&self.inner.vault, Vec::new()).await;
+            (run, content)
+        });
+        let mut opened = opened.buffered(RUNS_IN_FLIGHT);
+        while let Some((run, content)) = opened.next().await {
+            match content {
+                Ok(content) => {
+                    report.frames += run.len() as u64;
+                    report.bytes += content.bytes();
+                }
+                Err(error) if error.is_of_the_store() => return Err(error),
+                // Which of its frames are damaged, one by one.
+                Err(_) => self.verify_pieces(map, &run, &mut report).await?,
             }
-            if offset % (16 << 20) == 0 {
-                progress.report(report.bytes, Some(total));
-            }
+            progress.report(report.bytes, Some(total));
         }
         progress.report(report.bytes, Some(total));
         Ok(report)
+    }
+
+    async fn verify_pieces(&self, map: &ExtentMap, run: &Run, report: &mut VerifyReport) -> Result<(), VaultError> {
+        for (_, piece) in map.from(run.begin()).take(run.len()) {
+            let Some((segment, entry)) = map.frame(piece) else { continue };
+            report.frames += 1;
+            match fetch(&self.inner.vault, segment, entry).await {
+                Ok(_) => report.bytes += u64::from(piece.length),
+                Err(error) if error.is_of_the_store() => return Err(error),
+                Err(error) => report.damaged.push(error),
+            }
+        }
+        Ok(())
     }
 
     async fn map(&self) -> Result<&ExtentMap, VaultError> {

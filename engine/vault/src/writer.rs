@@ -25,6 +25,8 @@ pub struct SegmentWriter {
     stem: String,
     compression: i32,
     packer: Option<Packer>,
+    /// The memory of the last frame that was packed here.
+    spare: Vec<u8>,
     segment_bytes: usize,
     sequence: u32,
     open: Option<OpenSegment>,
@@ -58,6 +60,7 @@ impl SegmentWriter {
             vault,
             compression,
             packer: None,
+            spare: Vec::new(),
             segment_bytes: SEGMENT_BYTES,
             sequence: 0,
             open: None,
@@ -82,15 +85,16 @@ impl SegmentWriter {
                 Some(packer) => packer,
                 none => none.insert(Packer::new(self.compression)?),
             };
-            let frame = packer.pack(part)?;
-            self.append(at, frame).await?;
+            let frame = packer.pack_into(part, std::mem::take(&mut self.spare))?;
+            self.append(at, &frame).await?;
+            self.spare = frame.into_buffer();
             at += part.len() as u64;
         }
         Ok(())
     }
 
     /// Seals a packed frame into the segment.
-    pub async fn append(&mut self, offset: u64, frame: Frame) -> Result<(), VaultError> {
+    pub async fn append(&mut self, offset: u64, frame: &Frame) -> Result<(), VaultError> {
         let length = frame.length();
         self.check_range(offset, length)?;
         self.make_room(frame.stored.len() + TAG_BYTES).await?;

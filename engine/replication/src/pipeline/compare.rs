@@ -22,6 +22,10 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
+    /// What was read here; empty when nothing was.
+    pub(crate) fn into_local(self) -> Vec<u8> {
+        self.local
+    }
     fn slice(&self, range: &Range<u64>) -> Range<usize> {
         (range.start - self.offset) as usize..(range.end - self.offset) as usize
     }

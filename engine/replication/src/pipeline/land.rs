@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use muster_ports::{BlockSource, BlockTarget, Failure, LandReport, Progress, Result};
 use muster_vault::{Replica, is_zero};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Makes a disk with old content equal to the replica, reading what lies here and fetching only what differs. Repeated
 /// after a crash it goes on: what is equal by then is not written again.
@@ -80,27 +81,32 @@ pub async fn materialise(replica: &Replica, target: &dyn BlockTarget, progress: 
     let size = check_size(replica, target)?;
     let mut report = LandReport::default();
     let total = replica.data_bytes().await?;
-    let windows = futures::stream::try_unfold(0u64, |at| async move {
-        let Some((begin, end)) = replica.next_data(at).await? else { return Ok::<_, Failure>(None) };
-        let begin = begin.max(at);
-        let end = end.min(begin - begin % WINDOW_BYTES + WINDOW_BYTES);
-        Ok((begin < size).then_some((begin..end.min(size), end)))
+    // Memory that runs hand on to each other.
+    let spare = Mutex::new(Vec::<Vec<u8>>::new());
+    let spare = &spare;
+    let take = || spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+    let runs = futures::stream::try_unfold(0u64, |at| async move {
+        let run = replica.next_run(at).await?;
+        Ok::<_, Failure>(run.map(|run| {
+            let end = run.end();
+            (run, end)
+        }))
     })
     .boxed()
-    .map_ok(|range: Range<u64>| async move {
-        let mut data = vec![0; (range.end - range.start) as usize];
-        replica.read(range.start, &mut data).await?;
-        Ok((range, data))
-    })
+    .map_ok(|run| async move { Ok(replica.open_run(run, take()).await?) })
     .try_buffered(windows_in_flight());
-    futures::pin_mut!(windows);
-    while let Some((range, data)) = windows.try_next().await? {
-        report.fetched_bytes += data.len() as u64;
-        for run in data_runs(&range, &data) {
-            let slice = (run.start - range.start) as usize..(run.end - range.start) as usize;
-            target.write_at(run.start, &data[slice]).await?;
-            report.written_bytes += run.end - run.start;
+    futures::pin_mut!(runs);
+    while let Some(content) = runs.try_next().await? {
+        report.fetched_bytes += content.bytes();
+        for (offset, data) in content.pieces() {
+            let range = offset..(offset + data.len() as u64).min(size);
+            for run in data_runs(&range, data) {
+                let slice = (run.start - range.start) as usize..(run.end - range.start) as usize;
+                target.write_at(run.start, &data[slice]).await?;
+                report.written_bytes += run.end - run.start;
+            }
         }
+        spare.lock().unwrap_or_else(PoisonError::into_inner).push(content.into_buffer());
         progress.report(report.fetched_bytes, Some(total));
     }
     target.flush().await?;

@@ -1,14 +1,17 @@
 //! One disk of a cut on its way to the vault.
 
 use crate::pipeline::compare::{self, blocks};
-use crate::pipeline::rate::RateLimit;
+use crate::pipeline::level::Level;
+use crate::pipeline::rate::{Pacer, Pacers};
 use crate::pipeline::walk::{Stretch, Walk};
-use crate::pipeline::{WINDOW_BYTES, windows_in_flight};
+use crate::pipeline::{WINDOW_BYTES, WINDOWS_MAX, windows_in_flight};
 use futures::{Stream, TryStreamExt};
 use muster_ports::{BlockSource, ExtentKind, Failure, Progress, Result, ShipMode, ShipOrder, ShippedDisk, WriterId};
 use muster_vault::{Frame, Packer, Replica, SegmentWriter, Vault, VaultError, is_zero};
 use std::ops::Range;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
 
 /// Reads `source` as the order says and writes it to the vault. Nothing counts until a point names the segments, so this
 /// may be dropped or fail at any moment.
@@ -23,7 +26,23 @@ pub async fn ship(
     writer: &WriterId,
     progress: &dyn Progress,
 ) -> Result<ShippedDisk> {
-    let shipped = Shipment::new(vault, source, order, writer).run(progress).await;
+    ship_paced(vault, source, order, writer, progress, &Pacers::default()).await
+}
+
+/// Like [`ship`], sharing the rates of `pacers` with the other shipments of the process.
+pub async fn ship_paced(
+    vault: &Vault,
+    source: &dyn BlockSource,
+    order: &ShipOrder,
+    writer: &WriterId,
+    progress: &dyn Progress,
+    pacers: &Pacers,
+) -> Result<ShippedDisk> {
+    let pacer = match &order.pace {
+        Some(pace) => pacers.pacer(pace).await,
+        None => None,
+    };
+    let shipped = Shipment::new(vault, source, order, writer, pacer).run(progress).await;
     shipped.map_err(|failure| failure.during(format_args!("ship disk `{}` of `{}`", order.disk, order.machine)))
 }
 
@@ -47,8 +66,9 @@ struct Shipment<'a> {
     source: &'a dyn BlockSource,
     mode: Mode,
     packers: Packers,
+    level: Level,
     segments: SegmentWriter,
-    rate: Option<RateLimit>,
+    pacer: Option<Arc<Pacer>>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,23 +79,31 @@ enum Mode {
 }
 
 impl<'a> Shipment<'a> {
-    fn new(vault: &Vault, source: &'a dyn BlockSource, order: &ShipOrder, writer: &WriterId) -> Self {
+    fn new(
+        vault: &Vault,
+        source: &'a dyn BlockSource,
+        order: &ShipOrder,
+        writer: &WriterId,
+        pacer: Option<Arc<Pacer>>,
+    ) -> Self {
         let mode = match &order.mode {
             ShipMode::Full => Mode::Full,
             ShipMode::Delta => Mode::Delta,
             ShipMode::Compare { image } => Mode::Compare(vault.replica(image)),
         };
+        let level = Level::new(order.compression);
         Self {
             source,
             mode,
-            packers: Packers { level: order.compression, idle: Arc::default() },
-            segments: vault.segment_writer(&order.lineage, order.epoch, writer, order.compression),
-            rate: RateLimit::new(order.rate_limit),
+            packers: Packers::new(level.get()),
+            segments: vault.segment_writer(&order.lineage, order.epoch, writer, level.get()),
+            level,
+            pacer,
         }
     }
 
     async fn run(self, progress: &dyn Progress) -> Result<ShippedDisk> {
-        let Self { source, mode, packers, mut segments, mut rate } = self;
+        let Self { source, mode, packers, mut level, mut segments, pacer } = self;
         let size = source.size();
         let mut shipped = ShippedDisk::default();
         let stretches = stretches(Walk::new(source, size), mode.clone());
@@ -83,7 +111,10 @@ impl<'a> Shipment<'a> {
             .map_ok(|stretch| pack(source, mode.clone(), packers.clone(), stretch))
             .try_buffered(windows_in_flight());
         futures::pin_mut!(packed);
+        let (mut since, mut counted) = (Instant::now(), 0);
         while let Some(packed) = packed.try_next().await? {
+            let waited_for_frames = since.elapsed();
+            let storing = Instant::now();
             shipped.read_bytes += packed.read_bytes;
             shipped.zero_bytes += packed.zero_bytes;
             for part in packed.parts {
@@ -93,15 +124,19 @@ impl<'a> Shipment<'a> {
                     }
                     Part::Zero(_) => {}
                     Part::Data(offset, frame) => {
-                        let stored = frame.stored_bytes();
                         shipped.sent_bytes += frame.length();
-                        segments.append(offset, frame).await?;
-                        if let Some(rate) = &mut rate {
-                            rate.take(stored).await;
-                        }
+                        segments.append(offset, &frame).await?;
+                        packers.take_back(frame);
                     }
                 }
             }
+            if let Some(pacer) = &pacer {
+                let stored = segments.stored_bytes();
+                pacer.take(stored.saturating_sub(std::mem::replace(&mut counted, stored))).await;
+            }
+            level.passed(packed.read_bytes, waited_for_frames, storing.elapsed(), since.elapsed());
+            packers.set_level(level.get());
+            since = Instant::now();
             progress.report(packed.end, Some(size));
         }
         shipped.segments = segments.finish().await?;
@@ -157,17 +192,12 @@ async fn pack(source: &dyn BlockSource, mode: Mode, packers: Packers, part: Stre
     if let Mode::Compare(replica) = &mode {
         let found = compare::compare(source, replica, part).await?;
         packed.read_bytes = found.read_bytes;
-        let mut plain = Vec::new();
-        for block in found.different.iter().flat_map(blocks) {
-            match found.local(&block) {
-                None => {
-                    packed.zero_bytes += block.end - block.start;
-                    packed.parts.push(Part::Zero(block));
-                }
-                Some(data) => plain.push((block.start, data.to_vec())),
-            }
-        }
-        packed.parts.extend(packers.pack(plain).await?);
+        let different: Vec<Range<u64>> = found.different.iter().flat_map(blocks).collect();
+        let zero = |block: &Range<u64>| found.local(block).is_none();
+        packed.zero_bytes = different.iter().filter(|block| zero(block)).map(|block| block.end - block.start).sum();
+        let (zeroes, frames): (Vec<_>, Vec<_>) = different.into_iter().partition(zero);
+        packed.parts = packers.pack(packers.worker_of(found.into_local())?, part.offset, frames).await?;
+        packed.parts.extend(zeroes.into_iter().map(Part::Zero));
         packed.parts.sort_by_key(Part::offset);
         return Ok(packed);
     }
@@ -180,9 +210,10 @@ async fn pack(source: &dyn BlockSource, mode: Mode, packers: Packers, part: Stre
         }
         ExtentKind::Data => {}
     }
+    let mut worker = packers.worker()?;
     // Bounded by a window.
-    let mut data = vec![0; part.length as usize];
-    source.read_at(part.offset, &mut data).await?;
+    let data = worker.window(part.length as usize);
+    source.read_at(part.offset, data).await?;
     packed.read_bytes = part.length;
     let mut frames: Vec<Range<u64>> = Vec::new();
     for block in blocks(&(part.offset..part.end())) {
@@ -196,11 +227,7 @@ async fn pack(source: &dyn BlockSource, mode: Mode, packers: Packers, part: Stre
             frames.push(block);
         }
     }
-    let plain = frames.into_iter().map(|range| {
-        let (from, to) = ((range.start - part.offset) as usize, (range.end - part.offset) as usize);
-        (range.start, data[from..to].to_vec())
-    });
-    packed.parts.extend(packers.pack(plain.collect()).await?);
+    packed.parts.extend(packers.pack(worker, part.offset, frames).await?);
     packed.parts.sort_by_key(Part::offset);
     Ok(packed)
 }
@@ -214,30 +241,92 @@ impl Part {
     }
 }
 
-/// zstd contexts, made when needed and used again: never more than windows in flight.
+/// What one window in flight works with: its plain bytes and a zstd context.
+#[derive(Debug)]
+struct Worker {
+    plain: Vec<u8>,
+    packer: Packer,
+}
+
+impl Worker {
+    /// Room for a window; what it holds is what the last one left.
+    fn window(&mut self, length: usize) -> &mut [u8] {
+        if self.plain.len() < length {
+            self.plain.resize(length, 0);
+        }
+        &mut self.plain[..length]
+    }
+}
+
+/// Workers and buffers of frames, made when needed and used again: never more than windows in flight, and the frames of
+/// those.
 #[derive(Clone, Debug)]
 struct Packers {
-    level: i32,
-    idle: Arc<Mutex<Vec<Packer>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    level: AtomicI32,
+    idle: Mutex<Vec<Worker>>,
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Packers {
-    /// Compresses and hashes on a thread that may block.
-    async fn pack(self, plain: Vec<(u64, Vec<u8>)>) -> Result<Vec<Part>> {
-        if plain.is_empty() {
+    fn new(level: i32) -> Self {
+        let level = AtomicI32::new(level);
+        Self { shared: Arc::new(Shared { level, idle: Mutex::default(), buffers: Mutex::default() }) }
+    }
+
+    fn set_level(&self, level: i32) {
+        self.shared.level.store(level, Ordering::Relaxed);
+    }
+
+    fn worker(&self) -> Result<Worker, VaultError> {
+        let idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(worker) => Ok(worker),
+            None => {
+                let packer = Packer::new(self.shared.level.load(Ordering::Relaxed))?;
+                Ok(Worker { plain: Vec::new(), packer })
+            }
+        }
+    }
+
+    /// A worker with what was read already.
+    fn worker_of(&self, plain: Vec<u8>) -> Result<Worker, VaultError> {
+        Ok(Worker { plain, ..self.worker()? })
+    }
+
+    fn take_back(&self, frame: Frame) {
+        let mut buffers = self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Windows in flight have four frames each at most.
+        if buffers.len() < 4 * WINDOWS_MAX {
+            buffers.push(frame.into_buffer());
+        }
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Compresses and hashes ranges of a window that begins at `offset`, on a thread that may block.
+    async fn pack(&self, mut worker: Worker, offset: u64, frames: Vec<Range<u64>>) -> Result<Vec<Part>> {
+        if frames.is_empty() {
+            self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
             return Ok(Vec::new());
         }
+        let packers = self.clone();
         let work = move || -> Result<Vec<Part>, VaultError> {
-            let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = idle().pop();
-            let mut packer = match known {
-                Some(packer) => packer,
-                None => Packer::new(self.level)?,
-            };
-            let parts = plain.iter().map(|(offset, data)| Ok(Part::Data(*offset, packer.pack(data)?)));
-            let parts = parts.collect::<Result<Vec<_>, VaultError>>();
-            idle().push(packer);
-            parts
+            worker.packer.set_level(packers.shared.level.load(Ordering::Relaxed))?;
+            let mut parts = Vec::with_capacity(frames.len());
+            for range in frames {
+                let (from, to) = ((range.start - offset) as usize, (range.end - offset) as usize);
+                let frame = worker.packer.pack_into(&worker.plain[from..to], packers.buffer())?;
+                parts.push(Part::Data(range.start, frame));
+            }
+            packers.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+            Ok(parts)
         };
         let packed = tokio::task::spawn_blocking(work).await;
         Ok(packed.map_err(|error| Failure::transient(format!("compressing was cut off: {error}")))??)

@@ -106,7 +106,11 @@ impl Room {
             lineage: LineageId::new("l1"),
             mode,
             compression: 1,
-            rate_limit,
+            rate_limit: None,
+            pace: rate_limit.map(|rate| Pace {
+                shared_by: "test".to_owned(),
+                spans: vec![PaceSpan { millis: 0, bytes_per_second: Some(rate) }],
+            }),
         };
         ship(&self.vault, disk, &order, &WriterId::new("agent@host:1"), &Silent).await.unwrap()
     }
@@ -287,7 +291,7 @@ impl BlockSource for Liar<'_> {
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_limit_holds() {
-    let mut rate = crate::pipeline::rate::RateLimit::new(Some(1 << 20)).unwrap();
+    let rate = crate::pipeline::rate::Pacer::constant(1 << 20);
     let begin = tokio::time::Instant::now();
     for _ in 0..100 {
         rate.take(256 << 10).await;
