@@ -23,8 +23,9 @@ use std::time::Duration;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// Longest time one read or write of the control state may take, over all retries: an object store under load answers
-/// in less, and one that hangs must not hang a failover.
-pub const STORE_LIMIT: Duration = SECOND.saturating_mul(60);
+/// in less, a distributed one that chooses a new leader was measured to stop for 30 s, and one that hangs must not hang
+/// a failover.
+pub const STORE_LIMIT: Duration = SECOND.saturating_mul(90);
 /// Retries of one object-store operation, on top of those of its client.
 const OBJECT_RETRIES: u32 = 3;
 /// Times that opening is tried again when somebody else was faster.
@@ -89,6 +90,8 @@ pub struct SlateStore {
     epoch: Epoch,
     fenced: Arc<AtomicBool>,
     renewal: tokio::task::JoinHandle<()>,
+    /// The lease of a writer that seemed alive and was pushed aside.
+    replaced: Option<Lease>,
 }
 
 impl std::fmt::Debug for SlateStore {
@@ -165,7 +168,9 @@ async fn opening<T>(place: &Place, build: impl Future<Output = Result<T, slatedb
 
 /// Runs one operation with its limit. A panic inside the database on what it read is damage, not our end.
 async fn guarded<T>(place: &Place, work: impl Future<Output = Result<T, slatedb::Error>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(STORE_LIMIT, AssertUnwindSafe(work).catch_unwind()).await {
+    // Boxed: the future of a database on a remote store is large, and the stacks of worker threads are not.
+    let work = AssertUnwindSafe(Box::pin(work));
+    match tokio::time::timeout(STORE_LIMIT, work.catch_unwind()).await {
         Ok(Ok(result)) => result.map_err(|error| store_error(place, error)),
         Ok(Err(_panic)) => Err(damaged("what is stored cannot be understood")),
         Err(_) => Err(StoreError::Unavailable(format!(
@@ -246,6 +251,7 @@ impl SlateStore {
         let place = Place::new(&store, prefix);
         for _ in 0..OPEN_ROUNDS {
             let mut seen_epoch = 0;
+            let mut replaced = None;
             if exists(&store, prefix).await? {
                 let reader = SlateReader::open(store.clone(), prefix).await?;
                 seen_epoch = reader.epoch().0;
@@ -255,7 +261,10 @@ impl SlateStore {
                     Some(lease) if take_over == TakeOver::WhenStale && lease.is_alive(clock.now()) => {
                         return Err(OpenError::held(lease, clock.now()));
                     }
-                    Some(lease) => tracing::info!(holder = %lease.owner, "taking over the control state"),
+                    Some(lease) => {
+                        tracing::info!(holder = %lease.owner, "taking over the control state");
+                        replaced = Some(lease).filter(|lease| lease.is_alive(clock.now()));
+                    }
                     None => {}
                 }
             }
@@ -264,7 +273,11 @@ impl SlateStore {
                 .with_expected_epoch(seen_epoch)
                 .build();
             match opening(&place, built).await {
-                Ok(db) => return Ok(Self::claim(place, db, owner, clock).await?),
+                Ok(db) => {
+                    let mut store = Self::claim(place, db, owner, clock).await?;
+                    store.replaced = replaced;
+                    return Ok(store);
+                }
                 // Somebody opened it between our look and our claim, or made it first: look again.
                 Err(error @ StoreError::Fenced) => last = error,
                 Err(StoreError::Damaged(text)) if text.contains("version already exists") => {}
@@ -282,7 +295,12 @@ impl SlateStore {
         commit(&place, &db, vec![lease_write(&lease)?]).await?;
         let fenced = Arc::new(AtomicBool::new(false));
         let renewal = tokio::spawn(renew(place.clone(), db.clone(), lease, clock, fenced.clone()));
-        Ok(Self { place, db, epoch, fenced, renewal })
+        Ok(Self { place, db, epoch, fenced, renewal, replaced: None })
+    }
+
+    /// Who seemed alive and was pushed aside when this writer opened with [`TakeOver::Steal`].
+    pub fn replaced(&self) -> Option<&Lease> {
+        self.replaced.as_ref()
     }
 
     /// Whether another writer is known to have taken over.

@@ -35,7 +35,7 @@ impl fmt::Display for SegmentPart {
 pub enum VaultError {
     #[error("`{url}` is not a vault URL: {reason}")]
     BadUrl { url: String, reason: String },
-    #[error("this build cannot reach a vault at `{url}`")]
+    #[error("the settings of the store at `{url}` do not go together")]
     UnsupportedUrl { url: String, source: object_store::Error },
     #[error("there is no vault at `{url}`")]
     NoVault { url: String },
@@ -91,6 +91,26 @@ pub enum VaultError {
     OutOfRange { offset: u64, end: u64, size: u64 },
     #[error("cannot compress with zstd level {level}")]
     Compression { level: i32, source: std::io::Error },
+    #[error("the settings in `{path}` cannot be used: {reason}")]
+    BadSettings { path: PathBuf, reason: String },
+    #[error("the store at `{url}` would be reached without TLS at `{host}`, which is another machine")]
+    PlainHttp { url: String, host: String },
+    #[error("there is no bucket or container for `{url}`")]
+    NoBucket { url: String },
+    #[error("there are no credentials for the store at `{url}`")]
+    NoCredentials { url: String },
+    #[error("the store at `{url}` refuses `{object}`: {said}")]
+    Rejected { url: String, object: String, said: String },
+    #[error("the store at `{url}` says that the clock of this machine is wrong")]
+    ClockSkew { url: String },
+    #[error("the bucket of `{url}` is of another region: {said}")]
+    WrongRegion { url: String, said: String },
+    #[error("the store at `{url}` does not create objects on condition: {reason}")]
+    Unconditional { url: String, reason: String },
+    #[error("the store at `{url}` keeps `{object}`: {said}")]
+    KeptByStore { url: String, object: String, said: String },
+    #[error("nobody answers at the store of `{url}`")]
+    Unreachable { url: String, source: object_store::Error },
     #[error("the vault at `{url}` cannot be used (`{object}`)")]
     Store { url: String, object: String, source: object_store::Error },
     #[error("work on the vault was cut off: {0}")]
@@ -100,8 +120,34 @@ pub enum VaultError {
 impl VaultError {
     pub fn help(&self) -> Option<&'static str> {
         Some(match self {
-            Self::BadUrl { .. } => "a local folder is written `file:///absolute/path`",
-            Self::UnsupportedUrl { .. } => "use a local folder, `file:///absolute/path`",
+            Self::BadUrl { .. } => {
+                "a local folder is written `file:///absolute/path`, a bucket `s3://bucket/prefix` or `gs://bucket/prefix`, a \
+                 container `az://account/container/prefix`"
+            }
+            Self::UnsupportedUrl { .. } => {
+                "look at the settings in the environment; the book's page on stores names them"
+            }
+            Self::BadSettings { .. } => "it holds lines `NAME=value` and has mode 0600",
+            Self::PlainHttp { .. } => {
+                "use an `https` endpoint; where the network itself is sealed, set AWS_ALLOW_HTTP=true (AZURE_ALLOW_HTTP)"
+            }
+            Self::NoBucket { .. } => "check the name, or make it with the provider's tools: muster makes no buckets",
+            Self::NoCredentials { .. } => {
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_ACCOUNT_KEY or \
+                 GOOGLE_APPLICATION_CREDENTIALS, in the environment or in the file that MUSTER_STORE_FILE names"
+            }
+            Self::Rejected { .. } => {
+                "check the credentials, and that they may list, read, create and delete below the vault's prefix"
+            }
+            Self::ClockSkew { .. } => "set the clock (`timedatectl`): requests are signed with the time",
+            Self::WrongRegion { .. } => "name it: `?region=…` at the end of the URL, or AWS_REGION",
+            Self::Unconditional { .. } => {
+                "two writers could overwrite each other there: use a store that honours `If-None-Match` on put"
+            }
+            Self::KeptByStore { .. } => {
+                "a hold or retention of the bucket itself keeps it; it can go when that has ended"
+            }
+            Self::Unreachable { .. } => "check the URL's host or endpoint, the network and that the store runs",
             Self::NoVault { .. } => "check the URL, or make a vault there with `muster vault init`",
             Self::VaultExists { .. } => "use it as it is, or choose another URL; a vault is never overwritten",
             Self::MissingKeyFile { .. } => {
@@ -143,6 +189,34 @@ impl VaultError {
         })
     }
 
+    /// Whether it says something about the store, or the way to it, and nothing about what lies there.
+    pub fn is_of_the_store(&self) -> bool {
+        matches!(
+            self,
+            Self::Store { .. }
+                | Self::Stopped(_)
+                | Self::Unreachable { .. }
+                | Self::Rejected { .. }
+                | Self::NoBucket { .. }
+                | Self::NoCredentials { .. }
+                | Self::ClockSkew { .. }
+                | Self::WrongRegion { .. }
+                | Self::Unconditional { .. }
+                | Self::KeptByStore { .. }
+                | Self::Full { .. }
+        )
+    }
+
+    /// The segment that is damaged.
+    pub fn segment(&self) -> Option<&SegmentName> {
+        match self {
+            Self::Damaged { segment, .. } | Self::Truncated { segment, .. } | Self::MissingSegment { segment, .. } => {
+                Some(segment)
+            }
+            _ => None,
+        }
+    }
+
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Damaged { .. }
@@ -154,8 +228,11 @@ impl VaultError {
             | Self::KeyFileExists { .. }
             | Self::ShortPassphrase { .. }
             | Self::LastSlot { .. }
-            | Self::LooseKeyFile { .. } => FailureClass::Refused,
-            Self::NameTaken { .. } | Self::Stopped(_) => FailureClass::Transient,
+            | Self::LooseKeyFile { .. }
+            | Self::Unconditional { .. }
+            | Self::KeptByStore { .. }
+            | Self::PlainHttp { .. } => FailureClass::Refused,
+            Self::NameTaken { .. } | Self::Stopped(_) | Self::Unreachable { .. } => FailureClass::Transient,
             Self::Store { source, .. } => match io_kind(source) {
                 Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory) => {
                     FailureClass::Permanent

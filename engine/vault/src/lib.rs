@@ -13,15 +13,25 @@
 //! by the size of a disk: a writer holds at most two segments (one filling, one on its way), a replica its extent map and
 //! a few decoded frames.
 
+mod address;
 mod cache;
 mod cipher;
+mod complaint;
+mod connect;
+mod derive;
 mod error;
 mod extents;
+mod fold;
 mod frame;
 mod keys;
 mod layout;
+mod lock;
+mod patience;
 mod place;
+mod probe;
 mod replica;
+mod runs;
+mod settings;
 mod slot;
 mod upkeep;
 mod vault;
@@ -30,8 +40,12 @@ mod writer;
 pub use error::{SegmentPart, VaultError};
 pub use frame::{Compression, Frame, Packer, is_zero};
 pub use keys::{KeySource, Passphrase};
+pub use connect::choose_tls;
+pub use lock::BucketLock;
 pub use place::Place;
 pub use replica::{PieceContent, Replica, ReplicaFrame, ReplicaPiece, VerifyReport};
+pub use settings::{SETTINGS_FILE_VARIABLE, StoreSettings};
+pub use runs::{RUN_BYTES, Run, RunContent};
 pub use slot::SlotInfo;
 pub use upkeep::{GcReport, Orphan, ScrubReport, StoredSegment, scrub};
 pub use vault::{Vault, VaultId, VaultInfo};

@@ -1,22 +1,21 @@
 //! Where a vault is: a URL, the object store behind it and the prefix inside. Needs no key.
 
+use crate::address;
+use crate::complaint::{self, Complaint};
+use crate::connect::{self, Connected};
 use crate::error::{VaultError, io_kind};
+use crate::lock::BucketLock;
+use crate::patience::{Patience, patiently};
+use crate::settings::StoreSettings;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use muster_ports::SegmentName;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Longest time a put or a read is tried again before it fails. A distributed store was measured to stop for 30 s when its
-/// leader is killed; this outlasts it.
-const RETRY_LIMIT: Duration = Duration::from_secs(45);
-/// First pause between two attempts; each next one is twice as long, up to `PAUSE_MAX`.
-const PAUSE_FIRST: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// Length of a segment's or slot's name, in bytes: well below what file systems and object stores take.
 const NAME_BYTES_MAX: usize = 512;
@@ -25,48 +24,42 @@ const NAME_BYTES_MAX: usize = 512;
 pub struct Place {
     url: String,
     store: Arc<dyn ObjectStore>,
+    control: Arc<dyn ObjectStore>,
     prefix: Path,
+    signer: Option<Arc<dyn Signer>>,
+    plain_http: bool,
 }
 
 impl Place {
-    /// Opens what `url` names. With `create`, a local folder is made when it is not there.
+    /// Opens what `url` names, with what the environment says of its store. With `create`, a local folder is made when
+    /// it is not there.
     pub fn open(url: &str, create: bool) -> Result<Self, VaultError> {
-        let parsed = url::Url::parse(url)
-            .map_err(|error| VaultError::BadUrl { url: url.to_owned(), reason: error.to_string() })?;
-        if parsed.scheme() != "file" {
-            let (store, prefix) = object_store::parse_url(&parsed)
-                .map_err(|source| VaultError::UnsupportedUrl { url: url.to_owned(), source })?;
-            return Ok(Self::at(url, Arc::from(store), prefix));
-        }
-        let folder = parsed.to_file_path().map_err(|()| VaultError::BadUrl {
-            url: url.to_owned(),
-            reason: "it does not name a folder of this machine".to_owned(),
-        })?;
-        if create {
-            std::fs::create_dir_all(&folder).map_err(|error| VaultError::BadUrl {
-                url: url.to_owned(),
-                reason: format!("its folder cannot be made: {error}"),
-            })?;
-        } else if !folder.is_dir() {
-            return Err(VaultError::NoVault { url: url.to_owned() });
-        }
-        let store = LocalFileSystem::new_with_prefix(&folder)
-            .map_err(|source| VaultError::Store { url: url.to_owned(), object: String::new(), source })?
-            // Off by default there; without it a point could be committed whose segments are lost with the power.
-            .with_fsync(true);
-        Ok(Self::at(url, Arc::new(store), Path::default()))
+        Self::open_with(url, create, &StoreSettings::from_environment()?)
+    }
+
+    /// The same with settings at hand.
+    pub fn open_with(url: &str, create: bool, settings: &StoreSettings) -> Result<Self, VaultError> {
+        let Connected { data, control, prefix, signer, plain_http } =
+            connect::connect(url, address::parse(url)?, create, settings)?;
+        Ok(Self { url: url.to_owned(), store: data, control, prefix, signer, plain_http })
     }
 
     /// A vault in an object store that the caller has opened; `url` is only its name in messages.
     pub fn at(url: &str, store: Arc<dyn ObjectStore>, prefix: Path) -> Self {
-        Self { url: url.to_owned(), store, prefix }
+        Self { url: url.to_owned(), control: store.clone(), store, prefix, signer: None, plain_http: false }
     }
 
     pub fn url(&self) -> &str {
         &self.url
     }
+    /// For segments.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         self.store.clone()
+    }
+    /// For the control state: the same objects through a client that repeats its requests itself and gives a lost one up
+    /// sooner.
+    pub fn control_store(&self) -> Arc<dyn ObjectStore> {
+        self.control.clone()
     }
     pub fn prefix(&self) -> &Path {
         &self.prefix
@@ -97,44 +90,88 @@ impl Place {
 
     pub(crate) fn failed(&self, object: impl std::fmt::Display, source: object_store::Error) -> VaultError {
         let (url, object) = (self.url.clone(), object.to_string());
-        match io_kind(&source) {
-            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => VaultError::Full { url, object },
-            _ => VaultError::Store { url, object, source },
+        if let Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) = io_kind(&source) {
+            return VaultError::Full { url, object };
+        }
+        match complaint::of(&source) {
+            Some(Complaint::NoBucket) => VaultError::NoBucket { url },
+            Some(Complaint::NoCredentials) => VaultError::NoCredentials { url },
+            Some(Complaint::Rejected(said)) => VaultError::Rejected { url, object, said },
+            Some(Complaint::ClockSkew) => VaultError::ClockSkew { url },
+            Some(Complaint::WrongRegion(said)) => VaultError::WrongRegion { url, said },
+            Some(Complaint::Unsupported(said)) => VaultError::Unconditional { url, reason: said },
+            Some(Complaint::Kept(said)) => VaultError::KeptByStore { url, object, said },
+            Some(Complaint::Unreachable) => VaultError::Unreachable { url, source },
+            None if complaint::status(&source) == Some(507) => VaultError::Full { url, object },
+            None => VaultError::Store { url, object, source },
         }
     }
 
-    /// Stores a new object. `Ok(false)` when one of that name is already there.
+    /// Stores a new object. `Ok(false)` when another one of that name is already there; one with these very bytes is
+    /// taken for an earlier attempt of this call whose answer was lost.
     pub(crate) async fn create(&self, path: &Path, bytes: Bytes) -> Result<bool, VaultError> {
         let put = || {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             self.store.put_opts(path, PutPayload::from_bytes(bytes.clone()), options)
         };
-        match patiently(path, put).await {
+        match patiently(Patience::Full, path, put).await {
             Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(self.read(path).await?.is_some_and(|found| found == bytes))
+            }
             Err(error) => Err(self.failed(path, error)),
         }
     }
 
     pub(crate) async fn read(&self, path: &Path) -> Result<Option<Bytes>, VaultError> {
+        self.read_with(Patience::Full, path).await
+    }
+
+    /// With less patience for a store that nobody ever heard of.
+    pub(crate) async fn read_with(&self, patience: Patience, path: &Path) -> Result<Option<Bytes>, VaultError> {
         let get = || async { self.store.get(path).await?.bytes().await };
-        match patiently(path, get).await {
+        match patiently(patience, path, get).await {
             Ok(found) => Ok(Some(found)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed(path, error)),
+            Err(error) => match self.is_missing(&error) {
+                true => Ok(None),
+                false => Err(self.failed(path, error)),
+            },
         }
+    }
+
+    /// `false` when it was not there; not every store says so.
+    pub(crate) async fn delete(&self, path: &Path) -> Result<bool, VaultError> {
+        match patiently(Patience::Full, path, || self.store.delete(path)).await {
+            Ok(()) => Ok(true),
+            Err(error) => match self.is_missing(&error) {
+                true => Ok(false),
+                false => Err(self.failed(path, error)),
+            },
+        }
+    }
+
+    /// Every object below a folder of the vault.
+    pub(crate) async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>, VaultError> {
+        let path = self.path(folder)?;
+        let list = || self.store.list(Some(&path)).try_collect::<Vec<ObjectMeta>>();
+        patiently(Patience::Full, &path, list).await.map_err(|error| self.failed(folder, error))
+    }
+
+    /// Whether the object is not there; a bucket that is not there is something else.
+    fn is_missing(&self, error: &object_store::Error) -> bool {
+        matches!(error, object_store::Error::NotFound { .. }) && complaint::of(error).is_none()
     }
 
     pub(crate) async fn head(&self, segment: &SegmentName) -> Result<ObjectMeta, VaultError> {
         let path = self.segment_path(segment)?;
-        let found = patiently(&path, || self.store.head(&path)).await;
+        let found = patiently(Patience::Full, &path, || self.store.head(&path)).await;
         found.map_err(|error| self.segment_failed(segment, error))
     }
 
     pub(crate) async fn read_range(&self, segment: &SegmentName, range: Range<u64>) -> Result<Bytes, VaultError> {
         let path = self.segment_path(segment)?;
         let wanted = range.end.saturating_sub(range.start);
-        let bytes = patiently(&path, || self.store.get_range(&path, range.clone())).await;
+        let bytes = patiently(Patience::Full, &path, || self.store.get_range(&path, range.clone())).await;
         let bytes = bytes.map_err(|error| self.segment_failed(segment, error))?;
         if bytes.len() as u64 != wanted {
             let found = range.start.saturating_add(bytes.len() as u64);
@@ -143,56 +180,31 @@ impl Place {
         Ok(bytes)
     }
 
-    pub(crate) async fn stream(&self, segment: &SegmentName) -> Result<object_store::GetResult, VaultError> {
+    /// Size and BLAKE3 of an object, in one pass that holds a part of it at a time.
+    pub(crate) async fn hash(&self, segment: &SegmentName) -> Result<(u64, blake3::Hash), VaultError> {
         let path = self.segment_path(segment)?;
-        let options = GetOptions::default();
-        self.store.get_opts(&path, options).await.map_err(|error| self.segment_failed(segment, error))
+        let attempt = || async {
+            let object = self.store.get_opts(&path, GetOptions::default()).await?;
+            let size = object.meta.size;
+            let mut bytes = object.into_stream();
+            let mut hasher = blake3::Hasher::new();
+            while let Some(part) = bytes.try_next().await? {
+                hasher.update(&part);
+            }
+            Ok((size, hasher.finalize()))
+        };
+        patiently(Patience::Full, &path, attempt).await.map_err(|error| self.segment_failed(segment, error))
+    }
+
+    /// Whether the bucket itself keeps what is written to it for a time; `None` when its store cannot be asked.
+    pub async fn bucket_lock(&self) -> Option<BucketLock> {
+        crate::lock::of(self.signer.as_ref()?.as_ref(), self.plain_http).await
     }
 
     pub(crate) fn segment_failed(&self, segment: &SegmentName, error: object_store::Error) -> VaultError {
-        match error {
-            object_store::Error::NotFound { .. } => {
-                VaultError::MissingSegment { segment: segment.clone(), url: self.url.clone() }
-            }
-            other => self.failed(format!("data/{segment}"), other),
+        match self.is_missing(&error) {
+            true => VaultError::MissingSegment { segment: segment.clone(), url: self.url.clone() },
+            false => self.failed(format!("data/{segment}"), error),
         }
-    }
-}
-
-/// Tries again while another attempt may succeed. Reads and conditional puts may be repeated as often as one likes.
-async fn patiently<T, F>(path: &Path, attempt: impl Fn() -> F) -> object_store::Result<T>
-where
-    F: Future<Output = object_store::Result<T>>,
-{
-    let started = tokio::time::Instant::now();
-    let mut pause = PAUSE_FIRST;
-    loop {
-        match attempt().await {
-            Err(error) if may_pass(&error) && started.elapsed() + pause < RETRY_LIMIT => {
-                tracing::debug!(object = %path, %error, "the store did not answer, trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
-            }
-            done => return done,
-        }
-    }
-}
-
-/// Whether another attempt may succeed: not when the store said no, and not for what a local disk says (a full or
-/// broken one does not mend within seconds).
-fn may_pass(error: &object_store::Error) -> bool {
-    match io_kind(error) {
-        Some(kind) => matches!(
-            kind,
-            ErrorKind::Interrupted
-                | ErrorKind::TimedOut
-                | ErrorKind::WouldBlock
-                | ErrorKind::ConnectionReset
-                | ErrorKind::ConnectionRefused
-                | ErrorKind::ConnectionAborted
-                | ErrorKind::BrokenPipe
-                | ErrorKind::UnexpectedEof
-        ),
-        None => matches!(error, object_store::Error::Generic { .. }),
     }
 }

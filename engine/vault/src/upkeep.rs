@@ -3,7 +3,6 @@
 use crate::error::{SegmentPart, VaultError};
 use crate::place::Place;
 use crate::vault::Vault;
-use futures::TryStreamExt;
 use muster_ports::{SegmentName, SegmentRef, Timestamp};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -51,7 +50,7 @@ pub async fn scrub(place: &Place, segments: &[SegmentRef]) -> Result<ScrubReport
         report.segments += 1;
         match scrub_one(place, segment).await {
             Ok(()) => report.bytes += segment.stored_bytes,
-            Err(error @ VaultError::Store { .. }) => return Err(error),
+            Err(error) if error.is_of_the_store() => return Err(error),
             Err(error) => report.damaged.push(error),
         }
     }
@@ -60,31 +59,24 @@ pub async fn scrub(place: &Place, segments: &[SegmentRef]) -> Result<ScrubReport
 
 async fn scrub_one(place: &Place, reference: &SegmentRef) -> Result<(), VaultError> {
     let segment = &reference.name;
-    let object = place.stream(segment).await?;
-    let (found, expected) = (object.meta.size, reference.stored_bytes);
+    let (found, hash) = place.hash(segment).await?;
+    let expected = reference.stored_bytes;
     if found != expected {
         return Err(VaultError::Truncated { segment: segment.clone(), found, expected });
     }
-    let mut hasher = blake3::Hasher::new();
-    let mut bytes = object.into_stream();
-    while let Some(part) = bytes.try_next().await.map_err(|error| place.segment_failed(segment, error))? {
-        hasher.update(&part);
-    }
-    if hasher.finalize().to_hex().as_str() != reference.hash {
+    if hash.to_hex().as_str() != reference.hash {
         let reason = "do not match the hash that was noted when it was stored".to_owned();
         return Err(VaultError::Damaged { segment: segment.clone(), part: SegmentPart::Whole, reason });
     }
     Ok(())
 }
 
-impl Vault {
+impl Place {
+    /// Every segment that lies here, by name.
     pub async fn segments(&self) -> Result<Vec<StoredSegment>, VaultError> {
-        let place = self.place();
-        let data = place.path("data")?;
-        let store = place.object_store();
-        let mut listing = store.list(Some(&data));
+        let data = self.path("data")?;
         let mut segments = Vec::new();
-        while let Some(object) = listing.try_next().await.map_err(|error| place.failed("data", error))? {
+        for object in self.list("data").await? {
             let name = object.location.as_ref().strip_prefix(data.as_ref()).and_then(|rest| rest.strip_prefix('/'));
             let Some(name) = name.filter(|name| name.ends_with(".seg")) else { continue };
             segments.push(StoredSegment {
@@ -95,6 +87,27 @@ impl Vault {
         }
         segments.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(segments)
+    }
+
+    /// Deletes segments. Those already gone are fine: deleting is repeated after a crash.
+    pub async fn delete_segments(&self, names: &[SegmentName]) -> Result<u64, VaultError> {
+        let mut deleted = 0;
+        for name in names {
+            deleted += u64::from(self.delete(&self.segment_path(name)?).await?);
+        }
+        Ok(deleted)
+    }
+}
+
+impl Vault {
+    /// See [`Place::segments`].
+    pub async fn segments(&self) -> Result<Vec<StoredSegment>, VaultError> {
+        self.place().segments().await
+    }
+
+    /// See [`Place::delete_segments`].
+    pub async fn delete_segments(&self, names: &[SegmentName]) -> Result<u64, VaultError> {
+        self.place().delete_segments(names).await
     }
 
     /// Lists what no point names; `live` must hold every segment of every committed point. Deletes nothing: give

@@ -5,16 +5,17 @@ use crate::cipher::lineage_of;
 use crate::error::{SegmentPart, VaultError};
 use crate::keys::DataKey;
 use crate::layout::{self, FOOTER_BYTES, HEADER_BYTES, Segment};
+use crate::patience::Patience;
 use crate::place::Place;
+use crate::probe::probe;
 use crate::replica::{Replica, SegmentCache};
 use crate::slot::{self, SlotInfo, slot_name};
 use crate::writer::SegmentWriter;
 use crate::{FORMAT_VERSION, INDEX_CACHE_BYTES, KeySource};
 use bytes::Bytes;
-use futures::TryStreamExt;
-use muster_ports::{Epoch, LineageId, Random, ReplicaImage, SegmentName, SegmentRef, SystemRandom, WriterId};
+use muster_ports::{Epoch, LineageId, Random, ReplicaImage, SegmentRef, SystemRandom, WriterId};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,11 +96,12 @@ impl Vault {
     pub async fn init_at(place: Place, key: &KeySource, random: &dyn Random) -> Result<Self, VaultError> {
         let file = place.path(VAULT_FILE)?;
         let exists = || VaultError::VaultExists { url: place.url().to_owned() };
-        if place.read(&file).await?.is_some() {
+        if place.read_with(Patience::FirstContact, &file).await?.is_some() {
             return Err(exists());
         }
         let mut id = VaultId([0; 16]);
         random.fill(&mut id.0);
+        probe(&place, id).await?;
         let data = DataKey::generate(random);
         // The slot first: a vault that exists can be opened. Whoever loses the race for `vault.json` takes its slot away.
         let slot = Bytes::from(slot::wrap(key, "", &data, id, random)?);
@@ -146,6 +148,10 @@ impl Vault {
     }
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         self.inner.place.object_store()
+    }
+    /// For the control state; see [`Place::control_store`].
+    pub fn control_store(&self) -> Arc<dyn ObjectStore> {
+        self.inner.place.control_store()
     }
     pub fn prefix(&self) -> &Path {
         self.inner.place.prefix()
@@ -271,25 +277,14 @@ impl Vault {
         };
         Segment::open(name, &self.inner.key, self.inner.id, header, &footer, sealed)
     }
-
-    /// Deletes segments. Those already gone are fine: deleting is repeated after a crash.
-    pub async fn delete_segments(&self, names: &[SegmentName]) -> Result<u64, VaultError> {
-        let mut deleted = 0;
-        for name in names {
-            let path = self.inner.place.segment_path(name)?;
-            match self.inner.place.object_store().delete(&path).await {
-                Ok(()) => deleted += 1,
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(self.inner.place.failed(&path, error)),
-            }
-        }
-        Ok(deleted)
-    }
 }
 
 async fn read_id(place: &Place) -> Result<VaultId, VaultError> {
     let path = place.path(VAULT_FILE)?;
-    let bytes = place.read(&path).await?.ok_or_else(|| VaultError::NoVault { url: place.url().to_owned() })?;
+    let bytes = place
+        .read_with(Patience::FirstContact, &path)
+        .await?
+        .ok_or_else(|| VaultError::NoVault { url: place.url().to_owned() })?;
     let damaged = |reason: String| VaultError::DamagedObject { object: VAULT_FILE.to_owned(), reason };
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
     let format = value.get("format").and_then(serde_json::Value::as_u64);
@@ -306,11 +301,8 @@ async fn read_id(place: &Place) -> Result<VaultId, VaultError> {
 
 /// All slots by number, with their bytes.
 async fn read_slots(place: &Place) -> Result<Vec<(u32, Vec<u8>)>, VaultError> {
-    let keys = place.path("keys")?;
-    let found: Vec<_> =
-        place.object_store().list(Some(&keys)).try_collect().await.map_err(|error| place.failed("keys", error))?;
     let mut slots = Vec::new();
-    for object in found {
+    for object in place.list("keys").await? {
         let Some(number) = object.location.filename().and_then(|name| name.strip_suffix(".slot")?.parse::<u32>().ok())
         else {
             continue;
@@ -335,11 +327,7 @@ async fn store_slot(place: &Place, slot: Bytes) -> Result<Option<u32>, VaultErro
 }
 
 async fn delete_slot(place: &Place, number: u32) -> Result<(), VaultError> {
-    let path = place.path(&slot_name(number))?;
-    match place.object_store().delete(&path).await {
-        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-        Err(error) => Err(place.failed(&path, error)),
-    }
+    place.delete(&place.path(&slot_name(number))?).await.map(drop)
 }
 
 /// Off the runtime's threads when a passphrase is stretched: one for each of its slots.
