@@ -6,10 +6,13 @@ use crate::units::Size;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Opens the name of an assumption about a run.
+const CONTINUES: &str = "run:";
+
 /// One thing that has to be so for a sheet to be right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assumption {
-    /// `machine:db`, `network:dr/data`, `group:orders`, `hook:set-db-host`, `plan:shop`.
+    /// `machine:db`, `network:dr/data`, `group:orders`, `hook:set-db-host`, `plan:shop`, `run:01ab`.
     pub about: String,
     pub expects: String,
 }
@@ -83,6 +86,18 @@ impl Runsheet {
             })
         };
         self.assumptions.iter().filter_map(broken).collect()
+    }
+
+    /// The run that this one goes on from: a failover that is landed again from another point.
+    pub fn continues(&self) -> Option<&str> {
+        self.assumptions.iter().find_map(|assumed| assumed.about.strip_prefix(CONTINUES))
+    }
+
+    /// Says that this sheet goes on from a run.
+    pub fn assume_run(&mut self, run: &str) {
+        let expects = "it has moved production, and is not committed".to_owned();
+        self.assumptions.retain(|assumed| !assumed.about.starts_with(CONTINUES));
+        self.assumptions.push(Assumption { about: format!("{CONTINUES}{run}"), expects });
     }
 
     /// Hooks whose text is not the one the sheet was approved with: the file was changed by hand.

@@ -5,15 +5,12 @@
 
 use crate::estate::{InitialCopy, PolicySheet};
 use crate::operation::Kind;
-use crate::sheet::{Action, Runsheet};
-use std::collections::BTreeMap;
+use crate::sheet::Runsheet;
 use std::fmt;
 
 /// Something a run has to be able to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunNeed {
-    /// More than one member of a team has to agree.
-    Quorum { team: String, quorum: u32 },
     /// Landed machines have to ask other name servers.
     Resolvers,
 }
@@ -32,7 +29,6 @@ pub enum PolicyNeed {
 impl fmt::Display for RunNeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Quorum { team, quorum } => write!(f, "the agreement of {quorum} members of `{team}`"),
             Self::Resolvers => f.write_str("the name servers of the route (`resolver … <-> …`)"),
         }
     }
@@ -52,16 +48,7 @@ impl Runsheet {
     /// What this run needs beyond its steps. An unplanned failover needs no more than it can have: it is never refused for
     /// its name servers.
     pub fn needs(&self) -> Vec<RunNeed> {
-        let mut quorums: BTreeMap<&String, u32> = BTreeMap::new();
-        for node in &self.nodes {
-            if let Action::Approve { by, .. } = &node.action
-                && let Some(team) = self.teams.get(by).filter(|team| team.quorum > 1)
-            {
-                quorums.insert(by, team.quorum);
-            }
-        }
-        let mut needs: Vec<RunNeed> =
-            quorums.into_iter().map(|(team, quorum)| RunNeed::Quorum { team: team.clone(), quorum }).collect();
+        let mut needs = Vec::new();
         if matches!(self.operation.kind, Kind::Test | Kind::Planned) && !self.resolvers.is_empty() {
             needs.push(RunNeed::Resolvers);
         }

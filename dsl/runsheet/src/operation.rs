@@ -34,6 +34,8 @@ pub enum Kind {
     Cleanup,
     /// Ends a failover before it is committed: back to the source.
     Cancel,
+    /// Lands a failover again from another recovery point. Compiled from the failover's sheet, not from the plan.
+    Repoint,
     /// Makes a failover final.
     Commit,
     /// Turns replication round.
@@ -55,6 +57,7 @@ impl Kind {
             Self::Unplanned => "unplanned",
             Self::Cleanup => "cleanup",
             Self::Cancel => "cancel",
+            Self::Repoint => "repoint",
             Self::Commit => "commit",
             Self::Reprotect => "reprotect",
         }
@@ -100,8 +103,8 @@ impl PlanState {
         let kinds: &[Kind] = match (self.phase, self.drilled) {
             (Phase::Protected, false) => &[Kind::Test, Kind::Planned, Kind::Unplanned],
             (Phase::Protected, true) => &[Kind::Cleanup, Kind::Planned, Kind::Unplanned],
-            (Phase::FailedOver, false) => &[Kind::Commit, Kind::Cancel],
-            (Phase::FailedOver, true) => &[Kind::Commit, Kind::Cancel, Kind::Cleanup],
+            (Phase::FailedOver, false) => &[Kind::Commit, Kind::Cancel, Kind::Repoint],
+            (Phase::FailedOver, true) => &[Kind::Commit, Kind::Cancel, Kind::Repoint, Kind::Cleanup],
             (Phase::Committed, false) => &[Kind::Reprotect],
             (Phase::Committed, true) => &[Kind::Reprotect, Kind::Cleanup],
         };
@@ -115,7 +118,7 @@ impl PlanState {
         match kind {
             Kind::Test => Self { drilled: true, ..self },
             Kind::Cleanup => Self { drilled: false, ..self },
-            Kind::Planned | Kind::Unplanned => Self { phase: Phase::FailedOver, ..self },
+            Kind::Planned | Kind::Unplanned | Kind::Repoint => Self { phase: Phase::FailedOver, ..self },
             Kind::Cancel => Self { phase: Phase::Protected, ..self },
             Kind::Commit => Self { phase: Phase::Committed, ..self },
             Kind::Reprotect => {

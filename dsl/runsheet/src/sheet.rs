@@ -404,6 +404,9 @@ pub enum SheetError {
     Format { found: String },
     #[error("the runsheet is damaged: {0}")]
     Damaged(String),
+    /// The file is not byte for byte what was written and reviewed.
+    #[error("the runsheet is not what was written: {0}")]
+    Altered(String),
 }
 
 impl Action {

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 /// Starts of machines at one site at once. More does not boot faster on shared disks, and storms have killed storages.
 pub const BOOTS_AT_ONCE: usize = 8;
+/// Steps that copy disks over one link at once: more share its bandwidth and finish none sooner, while each keeps buffers
+/// at both ends.
+pub const COPIES_AT_ONCE: usize = 8;
 /// Steps in flight in one run: bounds connections and memory, far above what plans need.
 pub const STEPS_AT_ONCE: usize = 64;
 
@@ -16,6 +19,10 @@ pub struct Chart {
     sheet: Arc<Runsheet>,
     incoming: Vec<Vec<(usize, EdgeKind)>>,
     outgoing: Vec<Vec<usize>>,
+    /// Semaphores of each step: those of the sheet, and those that follow from what it does.
+    locks: Vec<Vec<String>>,
+    /// Places, those with the longest way to the end first.
+    order: Vec<usize>,
 }
 
 /// Whether a step may begin.
@@ -32,6 +39,7 @@ impl Chart {
     /// Fails on a runsheet with duplicate steps, dangling edges or a cycle.
     pub fn new(sheet: Arc<Runsheet>) -> Result<Self, SheetError> {
         let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
+        let order;
         {
             let (graph, index) = sheet.graph()?;
             // `graph()` adds nodes in the order of the sheet, so that a node's index is its place.
@@ -45,8 +53,12 @@ impl Chart {
                 after.sort_unstable();
                 outgoing.push(after);
             }
+            // `graph()` has found no cycle, so there is an order.
+            let sorted = petgraph::algo::toposort(&graph, None).unwrap_or_default();
+            order = critical_first(&sheet, &outgoing, sorted.into_iter().map(|at| at.index()));
         }
-        Ok(Self { sheet, incoming, outgoing })
+        let locks = sheet.nodes.iter().map(|node| locks_of(&sheet, node)).collect();
+        Ok(Self { sheet, incoming, outgoing, locks, order })
     }
 
     pub fn sheet(&self) -> &Arc<Runsheet> {
@@ -63,6 +75,15 @@ impl Chart {
     }
     pub fn place(&self, id: &StepId) -> Option<usize> {
         self.sheet.nodes.iter().position(|node| node.id == *id)
+    }
+    /// All places, in the order in which steps that may begin do: where the way to the end is longest, a wait for a
+    /// semaphore costs most.
+    pub fn order(&self) -> &[usize] {
+        &self.order
+    }
+    /// What a step holds while it runs.
+    pub fn locks(&self, at: usize) -> &[String] {
+        &self.locks[at]
     }
     /// Steps that come directly after.
     pub fn after(&self, at: usize) -> &[usize] {
@@ -84,6 +105,47 @@ impl Chart {
     }
 }
 
+/// Places by the longest way from them to the end, equal ones in the order of the sheet. `sorted` is a topological order.
+fn critical_first(
+    sheet: &Runsheet,
+    outgoing: &[Vec<usize>],
+    sorted: impl DoubleEndedIterator<Item = usize>,
+) -> Vec<usize> {
+    let mut rest = vec![0u64; sheet.nodes.len()];
+    for at in sorted.rev() {
+        let own = sheet.nodes[at].usually.map_or(USUALLY_UNKNOWN.0, |usually| usually.0);
+        let next = outgoing[at].iter().map(|&next| rest[next]).max().unwrap_or(0);
+        rest[at] = next.saturating_add(own);
+    }
+    let mut order: Vec<usize> = (0..sheet.nodes.len()).collect();
+    order.sort_by_key(|&at| (std::cmp::Reverse(rest[at]), at));
+    order
+}
+
+/// What a step takes for the order of starts when the plan does not say: every step counts.
+const USUALLY_UNKNOWN: muster_runsheet::Duration = muster_runsheet::Duration(1_000);
+
+/// The semaphores of the sheet, one for each group that an action is about, and the link that it copies over.
+fn locks_of(sheet: &Runsheet, node: &Node) -> Vec<String> {
+    let mut locks = node.locks.clone();
+    let group = match &node.action {
+        Action::SyncFinal { group }
+        | Action::PickPoint { group, .. }
+        | Action::DropPoints { group }
+        | Action::Reverse { group, .. }
+        | Action::Resync { group }
+        | Action::AwaitLag { group, .. } => Some(group),
+        _ => None,
+    };
+    locks.extend(group.map(|group| format!("group:{group}")));
+    let copies = matches!(
+        node.action,
+        Action::SyncFinal { .. } | Action::Resync { .. } | Action::Promote { .. } | Action::Hydrate { .. }
+    );
+    locks.extend(copies.then(|| format!("copies@{}>{}", sheet.source, sheet.target)));
+    locks
+}
+
 /// Whether what needs this step may go on: it succeeded, a person said to go on without it, or its loss is harmless.
 fn satisfies(node: &Node, state: &NodeState) -> bool {
     match state.stand {
@@ -96,6 +158,9 @@ fn satisfies(node: &Node, state: &NodeState) -> bool {
 
 /// How many steps may hold a lock at once.
 pub fn lock_capacity(lock: &str) -> usize {
+    if lock.starts_with("copies@") {
+        return COPIES_AT_ONCE;
+    }
     match lock.strip_prefix("boots@") {
         // `boots@dr:2`: the sheet itself says how many.
         Some(site) => site.rsplit_once(':').and_then(|(_, count)| count.parse().ok()).unwrap_or(BOOTS_AT_ONCE),

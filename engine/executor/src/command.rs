@@ -1,7 +1,8 @@
 //! What people may say to a run, and whether it may be said now.
 
 use crate::chart::{Chart, Way, way};
-use muster_journal::{Answer, Decision, Event, NodeState, Question, RunState, Signed, Stand};
+use crate::decide::close;
+use muster_journal::{Answer, Decision, Event, NodeState, Question, RunState, RunStatus, Signed, Stand};
 use muster_ports::{Failure, Timestamp};
 use muster_runsheet::{Action, NodeKind, StepId};
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +35,17 @@ pub enum Command {
     Answer {
         node: StepId,
         answer: Answer,
+    },
+    /// Put another runsheet (as JSON) in the place of this one: only steps that have not begun may differ.
+    Amend {
+        sheet: String,
+        who: String,
+        why: String,
+    },
+    /// Past no return: close the run as it stands, so that another one can go on from there. Nothing may be in flight.
+    LeaveOpen {
+        who: String,
+        why: String,
     },
 }
 
@@ -72,6 +84,9 @@ pub enum Waiting {
         node: StepId,
         question: Question,
         until: Option<Timestamp>,
+        /// Who has said yes already, of so many that have to.
+        agreed: Vec<String>,
+        quorum: usize,
     },
     Decision {
         node: StepId,
@@ -107,7 +122,9 @@ pub fn waiting(chart: &Chart, state: &RunState) -> Vec<Waiting> {
             }
             Stand::Asking => {
                 if let Some(question) = node.question.clone() {
-                    found.push(Waiting::Question { node: id, question, until: node.deadline });
+                    let agreed = node.agreed.iter().map(|answer| answer.who.clone()).collect();
+                    let quorum = node.team.quorum;
+                    found.push(Waiting::Question { node: id, question, until: node.deadline, agreed, quorum });
                 }
             }
             _ => {}
@@ -159,7 +176,35 @@ pub fn accept(chart: &Chart, state: &RunState, command: &Command) -> Result<Vec<
         Command::Cancel { who, why } => Ok(vec![give_up(state, who, why)?]),
         Command::Decide { node, decision, who, why } => decided(chart, state, node, *decision, who, why),
         Command::Answer { node, answer } => answered(chart, state, node, answer),
+        Command::Amend { sheet, who, why } => {
+            let sheet = amended(sheet)?;
+            let changes = muster_journal::amend::changes(chart.sheet(), &sheet, state)?;
+            if changes.is_empty() {
+                return refuse("the sheet changes nothing of this run".to_owned(), "`muster diff` compares two sheets");
+            }
+            let (before, after) = (chart.sheet().hash(), sheet.hash());
+            let text = muster_runsheet::Hash::of(sheet.to_json());
+            Ok(vec![Event::Amended { before, after, text, changes, who: who.clone(), why: why.clone() }])
+        }
+        Command::LeaveOpen { who, why } => leave_open(state, who, why),
     }
+}
+
+/// The sheet of an amendment.
+pub(crate) fn amended(text: &str) -> Result<muster_runsheet::Runsheet, Failure> {
+    let read = muster_runsheet::Runsheet::from_json(text);
+    read.map_err(|error| Failure::refused(format!("the run cannot be amended: {error}")))
+}
+
+fn leave_open(state: &RunState, who: &str, why: &str) -> Result<Vec<Event>, Failure> {
+    if state.no_return.is_none() {
+        return refuse(
+            format!("run `{}` has not passed the point of no return", state.run),
+            "cancel it: everything is taken back; then begin anew with the point that you want",
+        );
+    }
+    let (who, why) = (who.to_owned(), why.to_owned());
+    Ok(vec![Event::LeftOpen { who, why }, close(state, RunStatus::Failed, state.time)])
 }
 
 fn give_up(state: &RunState, who: &str, why: &str) -> Result<Event, Failure> {
@@ -240,5 +285,19 @@ fn answered(chart: &Chart, state: &RunState, id: &StepId, answer: &Answer) -> Re
     if state.undo.is_some() {
         return refuse(format!("`{id}` needs no answer any more"), "the run is being taken back");
     }
-    Ok(vec![Event::Answered { node: id.clone(), answer: answer.clone() }])
+    let team = &node.team;
+    let Some(member) = team.member(&answer.who) else {
+        return refuse(
+            format!("`{}` may not answer `{id}`: it is for `{}`", answer.who, team.name),
+            format!("its members: {}; say which one you are with `--by`", team.members.join(", ")),
+        );
+    };
+    if answer.yes && node.agreed.iter().any(|said| said.who == member) {
+        return refuse(
+            format!("`{member}` has said yes to `{id}` already, and {} have to agree", team.quorum),
+            format!("another member of `{}` has to answer: {}", team.name, team.members.join(", ")),
+        );
+    }
+    let answer = Answer { who: member, ..answer.clone() };
+    Ok(vec![Event::Answered { node: id.clone(), answer }])
 }

@@ -74,7 +74,8 @@ pub fn decide(chart: &Chart, state: &RunState, now: Timestamp) -> Vec<Do> {
     }
     let mut plan = Plan { chart, state, now, locks: Locks::held(chart, state), todo: Vec::new() };
     let mut all_ended = true;
-    for (at, node) in state.nodes().enumerate() {
+    for &at in chart.order() {
+        let Some(node) = state.node_at(at) else { continue };
         all_ended &= node.stand.has_ended();
         plan.step(at, node);
         if let Some(Do::Record(events)) = plan.todo.last()
@@ -172,7 +173,7 @@ impl Plan<'_> {
     }
 
     fn attempt(&mut self, at: usize, node: &NodeState, deadline: Timestamp, limit: Timestamp, look: Look) {
-        if !holds_locks(node) && !self.locks.take(self.chart.node(at)) {
+        if !holds_locks(node) && !self.locks.take(self.chart.locks(at)) {
             return;
         }
         let key = effect_key(&self.state.run, &node.id, node.redo);
@@ -240,7 +241,13 @@ impl Plan<'_> {
             (_, true) => "yes",
             (_, false) => "no",
         };
-        let text = format!("{} said {word}{because}", answer.who);
+        let text = match node.agreed.as_slice() {
+            several @ [_, _, ..] if answer.yes => {
+                let who: Vec<&str> = several.iter().map(|answer| answer.who.as_str()).collect();
+                format!("{} said {word}{because}", who.join(" and "))
+            }
+            _ => format!("{} said {word}{because}", answer.who),
+        };
         self.record(vec![if answer.yes {
             succeeded(node, StepOutput::Text { text })
         } else {
@@ -346,7 +353,7 @@ fn undo_failed(sheet: &Node, node: &NodeState, now: Timestamp) -> Vec<Do> {
     vec![Do::Record(vec![Event::Paused { node: node.id.clone(), why }])]
 }
 
-fn close(state: &RunState, status: RunStatus, now: Timestamp) -> Event {
+pub(crate) fn close(state: &RunState, status: RunStatus, now: Timestamp) -> Event {
     let from = state.incident.unwrap_or(state.opened_at);
     let took_millis = u64::try_from(now.since(from).as_millis()).unwrap_or(u64::MAX);
     Event::RunClosed { status, took_millis, degraded: state.degraded(), losses: state.losses() }
@@ -369,22 +376,22 @@ impl Locks {
         let mut locks = Self { held: BTreeMap::new(), running: 0 };
         for (at, node) in state.nodes().enumerate() {
             if holds_locks(node) {
-                locks.add(chart.node(at));
+                locks.add(chart.locks(at));
             }
         }
         locks
     }
-    fn add(&mut self, node: &Node) {
+    fn add(&mut self, of: &[String]) {
         self.running += 1;
-        for lock in &node.locks {
+        for lock in of {
             *self.held.entry(lock.clone()).or_default() += 1;
         }
     }
-    fn take(&mut self, node: &Node) -> bool {
+    fn take(&mut self, of: &[String]) -> bool {
         let free = |lock: &String| self.held.get(lock).copied().unwrap_or(0) < lock_capacity(lock);
-        let open = self.running < STEPS_AT_ONCE && node.locks.iter().all(free);
+        let open = self.running < STEPS_AT_ONCE && of.iter().all(free);
         if open {
-            self.add(node);
+            self.add(of);
         }
         open
     }

@@ -7,14 +7,15 @@
 
 use crate::attempt::{self, Outcome, Work};
 use crate::chart::Chart;
-use crate::command::{CommandReceiver, Order, accept, waiting};
+use crate::command::{Command, CommandReceiver, Order, accept, waiting};
 use crate::decide::{Attempt, Do, decide};
 use crate::executor::{ExecutorError, OnPause, RunEnd};
 use crate::observer::RunObserver;
 use crate::runner::StepRunner;
 use crate::scribe::Scribe;
-use muster_journal::{Event, JournalError, RunState};
+use muster_journal::{Event, JournalError, RunState, Signed};
 use muster_ports::{Clock, Failure, Random, Timestamp};
+use muster_runsheet::Runsheet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,13 +152,25 @@ impl Driver {
                 .help("this is a defect of muster; look at what it was to do, then decide");
             if undo { Outcome::UndoFailed(failure) } else { Outcome::Failed(failure) }
         });
-        let events = attempt::events(self.chart.node(attempt.at), &attempt, outcome);
+        // By name: an amendment may have moved it, and never takes away what has begun.
+        let Some(at) = self.chart.place(&attempt.node) else { return Ok(()) };
+        let events = attempt::events(self.chart.node(at), &attempt, outcome);
         self.scribe.append(events).await
     }
 
-    async fn obey(&self, order: Order) -> Result<(), JournalError> {
-        let result = match accept(&self.chart, &self.scribe.state(), &order.command) {
-            Ok(events) => self.scribe.append(events).await,
+    async fn obey(&mut self, order: Order) -> Result<(), JournalError> {
+        let accepted = match (&order.command, self.attempts.values().next()) {
+            (Command::LeaveOpen { .. }, Some((attempt, _))) => {
+                Err(Failure::refused(format!("step `{}` is running", attempt.node))
+                    .help("stop the run from beginning more with `muster pause`, wait until its steps have ended"))
+            }
+            _ => accept(&self.chart, &self.scribe.state(), &order.command),
+        };
+        let result = match accepted {
+            Ok(events) => match &order.command {
+                Command::Amend { sheet, who, why } => self.amend(sheet, who, why).await,
+                _ => self.scribe.append(events).await,
+            },
             Err(refused) => {
                 let _ = order.reply.send(Err(refused));
                 return Ok(());
@@ -165,6 +178,17 @@ impl Driver {
         };
         let _ = order.reply.send(result.clone().map_err(Failure::from));
         result
+    }
+
+    async fn amend(&mut self, sheet: &str, who: &str, why: &str) -> Result<(), JournalError> {
+        let run = self.scribe.state().run.clone();
+        let damaged = |source| JournalError::Sheet { run: run.clone(), source };
+        // It was read to accept the command.
+        let sheet = Arc::new(Runsheet::from_json(sheet).map_err(damaged)?);
+        let chart = Chart::new(sheet.clone()).map_err(damaged)?;
+        self.scribe.amend(sheet, Signed { who: who.to_owned(), why: why.to_owned() }).await?;
+        self.chart = chart;
+        Ok(())
     }
 
     fn jitter(&self, delay: Duration) -> Duration {

@@ -6,8 +6,8 @@ use crate::driver::Driver;
 use crate::observer::RunObserver;
 use crate::runner::StepRunner;
 use crate::scribe::Scribe;
-use muster_journal::{Event, JournalError, Opening, RunState, RunStore};
-use muster_ports::{Clock, Failure, Random, RunId, StateStore, StepId};
+use muster_journal::{Event, JournalError, Opening, RunState, RunStore, Signed};
+use muster_ports::{Clock, Epoch, Failure, Random, RunId, StateStore, StepId};
 use muster_runsheet::Runsheet;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -75,6 +75,17 @@ pub struct Executor {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     driven: Arc<Mutex<BTreeSet<RunId>>>,
+    taken_over: Mutex<Option<TakenOver>>,
+}
+
+/// That this process became the writer although another one seemed alive, and who wanted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenOver {
+    /// The one that was pushed aside.
+    pub from: String,
+    /// Its epoch: runs that it was the last to write get a record of the takeover.
+    pub epoch: Epoch,
+    pub by: Signed,
 }
 
 /// A run this process works on; two drivers of one run would write over each other's records.
@@ -101,7 +112,20 @@ impl Executor {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { runs: RunStore::new(store), runner, clock, random, driven: Arc::default() }
+        Self { runs: RunStore::new(store), runner, clock, random, driven: Arc::default(), taken_over: Mutex::default() }
+    }
+
+    /// From now on runs taken up from the one that was pushed aside say so in their journal.
+    pub fn note_takeover(&self, taken: TakenOver) {
+        // Nothing panics while it holds the lock.
+        *self.taken_over.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(taken);
+    }
+
+    /// The record of it that a run in this state is owed.
+    fn takeover(&self, state: &RunState) -> Option<Event> {
+        let taken = self.taken_over.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()?;
+        let owed = state.epoch == taken.epoch;
+        owed.then(|| Event::TakenOver { from: taken.from, who: taken.by.who, why: taken.by.why })
     }
 
     pub fn runs(&self) -> &RunStore {
@@ -139,8 +163,10 @@ impl Executor {
         }
         let chart = chart(run, journal.sheet().clone())?;
         let engine = format!("epoch {}", self.runs.store().epoch());
+        let mut claim = vec![Event::EngineClaimed { engine }];
+        claim.extend(self.takeover(journal.state()));
         let scribe = Scribe::start(journal, self.clock.clone(), observer.clone());
-        scribe.append(vec![Event::EngineClaimed { engine }]).await?;
+        scribe.append(claim).await?;
         let driver = Driver {
             chart,
             scribe,
@@ -160,8 +186,18 @@ impl Executor {
         let _driven = self.claim(run)?;
         let mut journal = self.runs.journal(run).await?;
         let chart = chart(run, journal.sheet().clone())?;
-        let events = accept(&chart, journal.state(), command)?;
-        journal.append(events, self.clock.now()).await?;
+        let mut events = accept(&chart, journal.state(), command)?;
+        let now = self.clock.now();
+        if let Some(taken) = self.takeover(journal.state()) {
+            events.insert(0, taken);
+        }
+        match command {
+            Command::Amend { sheet, who, why } => {
+                let sheet = Arc::new(crate::command::amended(sheet)?);
+                journal.amend(sheet, Signed { who: who.clone(), why: why.clone() }, now).await?;
+            }
+            _ => drop(journal.append(events, now).await?),
+        }
         Ok(RunState::clone(journal.state()))
     }
 

@@ -26,7 +26,7 @@ pub mod text;
 pub use chart::Chart;
 pub use command::{Command, CommandReceiver, CommandSender, Waiting, accept, commands, waiting};
 pub use decide::{ANSWER_AGE_MAX, Attempt, Do, Look, decide};
-pub use executor::{Executor, ExecutorError, OnPause, RunEnd};
+pub use executor::{Executor, ExecutorError, OnPause, RunEnd, TakenOver};
 pub use observer::{RunObserver, Unwatched};
 pub use runner::{Acted, Observation, StepContext, StepRunner};
 pub use text::{fill, moment};

@@ -3,16 +3,22 @@
 
 use crate::observer::RunObserver;
 use async_trait::async_trait;
-use muster_journal::{CallJournal, CallRecord, Event, JournalError, RunJournal, RunState};
+use muster_journal::{CallJournal, CallRecord, Event, JournalError, RunJournal, RunState, Signed};
 use muster_ports::{Clock, EffectKey, Failure, StepId};
+use muster_runsheet::Runsheet;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Appends waiting for the store. Every attempt has at most one; the rest is room for the driver.
 const APPENDS_MAX: usize = 128;
 
+enum Entry {
+    Events(Vec<Event>),
+    Amendment(Arc<Runsheet>, Signed),
+}
+
 struct Append {
-    events: Vec<Event>,
+    entry: Entry,
     reply: oneshot::Sender<Result<(), JournalError>>,
 }
 
@@ -39,9 +45,18 @@ impl Scribe {
     /// Returns once the events are durable and the state has taken them in. After the first failure nothing is written
     /// any more and every call fails with it.
     pub(crate) async fn append(&self, events: Vec<Event>) -> Result<(), JournalError> {
+        self.write(Entry::Events(events)).await
+    }
+
+    /// As `append`, for another sheet in the place of this one.
+    pub(crate) async fn amend(&self, sheet: Arc<Runsheet>, by: Signed) -> Result<(), JournalError> {
+        self.write(Entry::Amendment(sheet, by)).await
+    }
+
+    async fn write(&self, entry: Entry) -> Result<(), JournalError> {
         let (reply, written) = oneshot::channel();
         let gone = || JournalError::Store(muster_ports::StoreError::Unavailable("the journal has been closed".into()));
-        self.appends.send(Append { events, reply }).await.map_err(|_| gone())?;
+        self.appends.send(Append { entry, reply }).await.map_err(|_| gone())?;
         written.await.map_err(|_| gone())?
     }
 
@@ -67,11 +82,12 @@ async fn write_all(
     state: watch::Sender<Arc<RunState>>,
     broken: watch::Sender<Option<JournalError>>,
 ) {
-    while let Some(Append { events, reply }) = inbox.recv().await {
+    while let Some(Append { entry, reply }) = inbox.recv().await {
         let known = broken.borrow().clone();
-        let result = match known {
-            Some(error) => Err(error),
-            None => journal.append(events, clock.now()).await,
+        let result = match (known, entry) {
+            (Some(error), _) => Err(error),
+            (None, Entry::Events(events)) => journal.append(events, clock.now()).await,
+            (None, Entry::Amendment(sheet, by)) => journal.amend(sheet, by, clock.now()).await,
         };
         let result = match result {
             Ok(records) => {

@@ -11,7 +11,7 @@ pub enum JournalError {
     NoSuchRun(RunId),
     #[error("run `{0}` exists already")]
     RunExists(RunId),
-    #[error("run `{run}` is written in format `{found}`, this muster reads `{format}`", format = crate::event::RUN_FORMAT)]
+    #[error("run `{run}` is written in format `{found}`, this muster reads `{format}` and older ones", format = crate::event::RUN_FORMAT)]
     Format { run: RunId, found: String },
     #[error("the runsheet of run `{run}` cannot be used: {source}")]
     Sheet {

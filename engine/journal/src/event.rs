@@ -8,8 +8,15 @@ use muster_runsheet::{Hash, Operation, PlanName, StepId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Version of the events of a run; written in its first record. A muster refuses a run of a format it does not read.
-pub const RUN_FORMAT: &str = "muster.run/1";
+/// Version of the events of a run that is opened now; written in its first record. A muster refuses a run of a format
+/// it does not read.
+pub const RUN_FORMAT: &str = "muster.run/2";
+
+/// Every format there ever was, and what it added. All of them are read, for ever: a run's journal is evidence.
+pub const RUN_FORMATS: [(&str, &str); 2] = [
+    ("muster.run/1", "the first"),
+    ("muster.run/2", "several people may have to answer one question; `taken-over`, `amended`, `left-open`"),
+];
 
 /// One line of a run's journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,6 +149,31 @@ pub enum Event {
     },
     /// An engine lets go of the run in good order, since only people can move it.
     EngineReleased,
+    /// A person made this engine the writer although the one before seemed alive. That one is fenced.
+    TakenOver {
+        /// Who held the vault: `` `replicate` (process 4711 on `hq-ops`) ``.
+        from: String,
+        who: String,
+        why: String,
+    },
+    /// From here on another runsheet is carried out, the same in every step that has begun.
+    Amended {
+        /// Identity of the sheet so far.
+        before: Hash,
+        /// Identity of the sheet from here on.
+        after: Hash,
+        /// Of the stored text of the new sheet: the chain covers it as it does the first one.
+        text: Hash,
+        /// One line for each step that changed.
+        changes: Vec<String>,
+        who: String,
+        why: String,
+    },
+    /// Past no return, a person leaves the run as it stands for another one to go on from there.
+    LeftOpen {
+        who: String,
+        why: String,
+    },
     LocksTaken {
         node: StepId,
         machines: Vec<String>,
@@ -292,6 +324,9 @@ impl Event {
             Self::RunOpened { .. } => "run-opened",
             Self::EngineClaimed { .. } => "engine-claimed",
             Self::EngineReleased => "engine-released",
+            Self::TakenOver { .. } => "taken-over",
+            Self::Amended { .. } => "amended",
+            Self::LeftOpen { .. } => "left-open",
             Self::LocksTaken { .. } => "locks-taken",
             Self::LocksFreed { .. } => "locks-freed",
             Self::AttemptStarted { .. } => "attempt-started",
@@ -350,6 +385,9 @@ impl Event {
             Self::RunOpened { .. }
             | Self::EngineClaimed { .. }
             | Self::EngineReleased
+            | Self::TakenOver { .. }
+            | Self::Amended { .. }
+            | Self::LeftOpen { .. }
             | Self::RunPaused { .. }
             | Self::RunResumed { .. }
             | Self::UndoBegun { .. }

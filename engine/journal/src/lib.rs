@@ -11,6 +11,7 @@
 //! Architecture invariant: the journal is durable before the effect and again after it; memory is a fold of the
 //! journal, never the reverse.
 
+pub mod amend;
 pub mod call;
 pub mod error;
 pub mod event;
@@ -21,14 +22,16 @@ pub mod run;
 pub mod slate;
 pub mod stand;
 pub mod state;
+pub mod team;
 
 pub use call::{CallJournal, CallRecord};
 pub use error::JournalError;
-pub use event::{Decision, Event, GroupLoss, RUN_FORMAT, Record, RunStatus, Signed, SkippedBy};
+pub use event::{Decision, Event, GroupLoss, RUN_FORMAT, RUN_FORMATS, Record, RunStatus, Signed, SkippedBy};
 pub use lease::{LEASE_TTL, Lease, Owner, TakeOver};
 pub use memory::{Fault, MemoryStore};
 pub use outcome::{Answer, Question, QuestionKind, StepOutput};
 pub use run::{LoadedRun, Opening, RunJournal, RunStore, RunSummary, verify};
 pub use slate::{OpenError, SlateReader, SlateStore};
 pub use stand::Stand;
-pub use state::{NodeState, RunState, effect_key, fold};
+pub use state::{NodeState, RunState, effect_key, fold, fold_amended};
+pub use team::Team;

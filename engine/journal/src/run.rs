@@ -2,20 +2,23 @@
 //!
 //! ```text
 //!   run/<id>/sheet              the runsheet, as approved
+//!   run/<id>/amended/<hash>     a sheet that it was amended to, by the hash of its text; the record of it names the hash
 //!   run/<id>/event/<seq>        one record each; `prev_hash` is the BLAKE3 of the bytes of the one before
 //!   runs/<id>                   head: hash of the newest record, and what a list of runs shows
 //! ```
 //!
 //! The head is written in the same batch as the records, so that a changed or missing last record is found too.
 
+use crate::amend;
 use crate::error::JournalError;
 use crate::event::*;
 use crate::outcome::Answer;
-use crate::state::{RunState, fold};
+use crate::state::{RunState, fold_amended};
 use bytes::Bytes;
 use muster_ports::{RunId, StateStore, StoreError, Timestamp, Write};
 use muster_runsheet::{Hash, Operation, PlanName, Runsheet};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Longest record, in bytes: a hook's reply is cut at 1 MiB, and JSON may double it.
@@ -60,6 +63,13 @@ pub struct LoadedRun {
     head: Hash,
 }
 
+impl LoadedRun {
+    /// Hash of the newest record, to which all others are chained.
+    pub fn head(&self) -> &Hash {
+        &self.head
+    }
+}
+
 /// All runs of a vault.
 #[derive(Clone, Debug)]
 pub struct RunStore {
@@ -68,6 +78,9 @@ pub struct RunStore {
 
 fn sheet_key(run: &RunId) -> String {
     format!("run/{run}/sheet")
+}
+fn amended_prefix(run: &RunId) -> String {
+    format!("run/{run}/amended/")
 }
 fn event_prefix(run: &RunId) -> String {
     format!("run/{run}/event/")
@@ -191,8 +204,23 @@ impl RunStore {
         let records = verify(run, &json, &stored, &head)?;
         let text = std::str::from_utf8(&json).map_err(|error| damaged(format!("its runsheet: {error}")))?;
         let sheet = Runsheet::from_json(text).map_err(|source| JournalError::Sheet { run: run.clone(), source })?;
-        let state = fold(run, &sheet, &records)?;
-        Ok(LoadedRun { run: run.clone(), sheet: Arc::new(sheet), records, state, head: head.hash })
+        let amended = records.iter().any(|record| matches!(record.event, Event::Amended { .. }));
+        let later = if amended { self.amended(run).await? } else { BTreeMap::new() };
+        let (state, now) = fold_amended(run, &sheet, &later, &records)?;
+        let sheet = now.unwrap_or_else(|| Arc::new(sheet));
+        Ok(LoadedRun { run: run.clone(), sheet, records, state, head: head.hash })
+    }
+
+    /// The sheets that a run was amended to, by the hash of what is really stored: a changed one is found missing.
+    async fn amended(&self, run: &RunId) -> Result<BTreeMap<Hash, Arc<Runsheet>>, JournalError> {
+        let mut sheets = BTreeMap::new();
+        for (_, bytes) in self.store.scan(&amended_prefix(run)).await? {
+            let read = std::str::from_utf8(&bytes).ok().and_then(|text| Runsheet::from_json(text).ok());
+            if let Some(sheet) = read {
+                sheets.insert(Hash::of(&bytes), Arc::new(sheet));
+            }
+        }
+        Ok(sheets)
     }
 
     /// Oldest first.
@@ -251,6 +279,42 @@ impl RunJournal {
     }
     pub fn state(&self) -> &Arc<RunState> {
         &self.state
+    }
+
+    /// Puts another sheet in the place of the one that is carried out; see [`amend::changes`]. Durable like
+    /// [`append`](Self::append), sheet and record both or neither.
+    pub async fn amend(
+        &mut self,
+        sheet: Arc<Runsheet>,
+        by: Signed,
+        now: Timestamp,
+    ) -> Result<Vec<Record>, JournalError> {
+        let mut state = (*self.state).clone();
+        let seq = state.seq + 1;
+        let json = Bytes::from(sheet.to_json());
+        let text = Hash::of(&json);
+        let changes = amend::changes(&self.sheet, &sheet, &state).map_err(|failure| JournalError::IllegalRun {
+            seq,
+            event: "amended",
+            why: failure.message,
+        })?;
+        let (before, after) = (self.sheet.hash(), sheet.hash());
+        let event = Event::Amended { before, after, text: text.clone(), changes, who: by.who, why: by.why };
+        let record = Record { seq, time: now, epoch: self.store.epoch(), prev_hash: self.head.clone(), event };
+        state.apply_amended(&record, &self.sheet, &sheet)?;
+        let bytes = encode(&record)?;
+        let head = Hash::of(&bytes);
+        self.store
+            .write(vec![
+                Write::put(format!("{}{text}", amended_prefix(&self.run)), json),
+                Write::put(event_key(&self.run, seq), bytes),
+                Write::put(head_key(&self.run), encode(&summary(&state, head.clone()))?),
+            ])
+            .await?;
+        self.state = Arc::new(state);
+        self.sheet = sheet;
+        self.head = head;
+        Ok(vec![record])
     }
 
     /// Checks that the events may follow, writes them in one batch, and returns once they are durable. After a store

@@ -1,12 +1,14 @@
 //! A run's state as the fold of its records. Pure: no store, no clock.
 
+use crate::amend;
 use crate::call::CallRecord;
 use crate::error::JournalError;
 use crate::event::*;
 use crate::outcome::{Answer, Question, StepOutput};
 use crate::stand::Stand;
+use crate::team::Team;
 use muster_ports::{EffectKey, Epoch, Failure, RunId, Timestamp};
-use muster_runsheet::{NodeKind, Operation, PlanName, Runsheet, StepId};
+use muster_runsheet::{Hash, Node, NodeKind, Operation, PlanName, Runsheet, StepId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,8 +36,14 @@ pub struct NodeState {
     pub failure: Option<Failure>,
     pub question: Option<Question>,
     pub asked_at: Option<Timestamp>,
+    /// The answer that counts: a no, or the last yes that was needed.
     pub answer: Option<Answer>,
+    /// When the first person answered.
     pub answered_at: Option<Timestamp>,
+    /// Everybody who has said yes to the question as it stands.
+    pub agreed: Vec<Answer>,
+    /// Who may answer what this step asks, and how many of them have to agree.
+    pub team: Team,
     /// The effect was found to hold before this run had tried anything: it is not this run's to take back.
     pub found: bool,
     pub adopted: bool,
@@ -64,9 +72,11 @@ impl NodeState {
         self.first_seq.is_some()
     }
 
-    fn new(id: StepId, kind: NodeKind) -> Self {
+    fn new(sheet: &Runsheet, node: &Node) -> Self {
         Self {
-            id,
+            id: node.id.clone(),
+            team: Team::of(sheet, node),
+            agreed: Vec::new(),
             stand: Stand::Waiting,
             redo: 0,
             attempt: 0,
@@ -91,7 +101,7 @@ impl NodeState {
             undo_attempt: 0,
             undo_failures: 0,
             undo_deadline: None,
-            downtime_counts: kind == NodeKind::Act,
+            downtime_counts: node.kind == NodeKind::Act,
         }
     }
     /// As if never begun, but for its attempts and records.
@@ -105,6 +115,7 @@ impl NodeState {
         self.asked_at = None;
         self.answer = None;
         self.answered_at = None;
+        self.agreed.clear();
         self.skipped = None;
         self.by_hand = false;
     }
@@ -160,14 +171,37 @@ pub struct RunState {
 
 /// Folds all records of a run. The first must be `RunOpened`.
 pub fn fold(run: &RunId, sheet: &Runsheet, records: &[Record]) -> Result<RunState, JournalError> {
+    fold_amended(run, sheet, &BTreeMap::new(), records).map(|(state, _)| state)
+}
+
+/// As [`fold`], of a run that may have been amended: `later` holds the sheets that came after the first one, by the hash
+/// of their stored text. Gives the sheet that holds now as well, when it is not the first.
+pub fn fold_amended(
+    run: &RunId,
+    sheet: &Runsheet,
+    later: &BTreeMap<Hash, Arc<Runsheet>>,
+    records: &[Record],
+) -> Result<(RunState, Option<Arc<Runsheet>>), JournalError> {
     let Some((first, rest)) = records.split_first() else {
         return Err(JournalError::Damaged { run: run.clone(), seq: 0, what: "it has no record".to_owned() });
     };
     let mut state = RunState::opened(run, sheet, first)?;
+    let mut now: Option<Arc<Runsheet>> = None;
     for record in rest {
-        state.apply(record)?;
+        if let Event::Amended { text, .. } = &record.event {
+            let missing = || "the sheet that it was amended to is missing".to_owned();
+            let after = later.get(text).ok_or_else(|| JournalError::Damaged {
+                run: run.clone(),
+                seq: record.seq,
+                what: missing(),
+            })?;
+            state.apply_amended(record, now.as_deref().unwrap_or(sheet), after)?;
+            now = Some(after.clone());
+        } else {
+            state.apply(record)?;
+        }
     }
-    Ok(state)
+    Ok((state, now))
 }
 
 impl RunState {
@@ -176,11 +210,11 @@ impl RunState {
             let why = "a run begins with `run-opened`".to_owned();
             return Err(JournalError::IllegalRun { seq: first.seq, event: first.event.word(), why });
         };
-        if format != RUN_FORMAT {
+        if !RUN_FORMATS.iter().any(|(known, _)| known == format) {
             return Err(JournalError::Format { run: run.clone(), found: format.clone() });
         }
-        let nodes = sheet.nodes.iter().map(|node| Arc::new(NodeState::new(node.id.clone(), node.kind))).collect();
-        let index = sheet.nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect();
+        let nodes = sheet.nodes.iter().map(|node| Arc::new(NodeState::new(sheet, node))).collect();
+        let index = places(sheet);
         Ok(Self {
             run: run.clone(),
             plan: plan.clone(),
@@ -234,8 +268,26 @@ impl RunState {
         self.points.iter().map(loss).collect()
     }
 
-    /// Takes one more record, or says why it cannot follow. On an error the state is not to be used further.
-    pub fn apply(&mut self, record: &Record) -> Result<(), JournalError> {
+    /// As [`apply`](Self::apply), of the record that puts `after` in the place of `before`. Steps that have begun keep
+    /// their state, all others are as if never looked at.
+    pub fn apply_amended(&mut self, record: &Record, before: &Runsheet, after: &Runsheet) -> Result<(), JournalError> {
+        self.may_follow(record)?;
+        amend::changes(before, after, self).map_err(|failure| JournalError::IllegalRun {
+            seq: record.seq,
+            event: record.event.word(),
+            why: failure.message,
+        })?;
+        let state_of = |node: &Node| match self.index.get(&node.id) {
+            Some(&at) if amend::has_begun(&self.nodes[at]) => self.nodes[at].clone(),
+            _ => Arc::new(NodeState::new(after, node)),
+        };
+        self.nodes = after.nodes.iter().map(state_of).collect();
+        self.index = Arc::new(places(after));
+        self.took_in(record);
+        Ok(())
+    }
+
+    fn may_follow(&self, record: &Record) -> Result<(), JournalError> {
         let illegal = |why: &str| {
             Err(JournalError::IllegalRun { seq: record.seq, event: record.event.word(), why: why.to_owned() })
         };
@@ -248,10 +300,31 @@ impl RunState {
         if self.is_closed() {
             return illegal("the run is closed");
         }
+        Ok(())
+    }
+
+    fn took_in(&mut self, record: &Record) {
+        self.seq = record.seq;
+        // A clock that was set back must not make durations negative or deadlines jump.
+        self.time = self.time.max(record.time);
+        self.epoch = record.epoch;
+    }
+
+    /// Takes one more record, or says why it cannot follow. On an error the state is not to be used further.
+    pub fn apply(&mut self, record: &Record) -> Result<(), JournalError> {
+        let illegal = |why: &str| {
+            Err(JournalError::IllegalRun { seq: record.seq, event: record.event.word(), why: why.to_owned() })
+        };
+        self.may_follow(record)?;
         match &record.event {
             Event::RunOpened { .. } => return illegal("the run is open already"),
             Event::EngineClaimed { engine } => self.claim(record, engine),
-            Event::EngineReleased => {}
+            Event::EngineReleased | Event::TakenOver { .. } => {}
+            Event::Amended { .. } => return illegal("it is not there with the sheet that it names"),
+            Event::LeftOpen { .. } if self.no_return.is_none() => {
+                return illegal("the point of no return has not passed");
+            }
+            Event::LeftOpen { .. } => {}
             Event::RunPaused { who, why } => self.paused = Some(Signed { who: who.clone(), why: why.clone() }),
             Event::RunResumed { .. } => self.paused = None,
             Event::UndoBegun { by, why } => {
@@ -274,10 +347,7 @@ impl RunState {
             }
             _ => self.apply_to_node(record)?,
         }
-        self.seq = record.seq;
-        // A clock that was set back must not make durations negative or deadlines jump.
-        self.time = self.time.max(record.time);
-        self.epoch = record.epoch;
+        self.took_in(record);
         Ok(())
     }
 
@@ -354,6 +424,9 @@ impl RunState {
             Event::NodeDegraded { .. } => Stand::Degraded,
             Event::NodeSkipped { .. } => Stand::Skipped,
             Event::Asked { .. } => Stand::Asking,
+            Event::Answered { .. } if node.stand != Stand::Asking => return illegal(Stand::Answered.word()),
+            // Others have to agree as well.
+            Event::Answered { answer, .. } if answer.yes && node.agreed.len() + 1 < node.team.quorum => Stand::Asking,
             Event::Answered { .. } => Stand::Answered,
             Event::AnswerExpired { .. } => Stand::Waiting,
             Event::TimerSet { .. } => match node.stand {
@@ -381,6 +454,10 @@ impl RunState {
             _ => return Ok(None),
         }))
     }
+}
+
+fn places(sheet: &Runsheet) -> BTreeMap<StepId, usize> {
+    sheet.nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect()
 }
 
 /// Keeps what the record says beside the stand.
@@ -415,12 +492,19 @@ fn note_on(node: &mut NodeState, record: &Record) {
             node.asked_at = Some(now);
             node.answer = None;
             node.answered_at = None;
+            node.agreed.clear();
             node.deadline = Some(*deadline);
             node.started_at = node.started_at.or(Some(now));
         }
         Event::Answered { answer, .. } => {
-            node.answer = Some(answer.clone());
-            node.answered_at = Some(now);
+            if answer.yes {
+                node.agreed.push(answer.clone());
+            }
+            if node.stand == Stand::Answered {
+                node.answer = Some(answer.clone());
+            }
+            // Of several answers the oldest says how old the approval is.
+            node.answered_at = node.answered_at.or(Some(now));
         }
         Event::AnswerExpired { .. } => node.begin_again(),
         Event::TimerSet { due, .. } => {

@@ -102,6 +102,13 @@ impl Life {
     }
 }
 
+/// The people of a rehearsal answer for whole teams.
+fn answering_for_all(sheet: &Runsheet) -> Runsheet {
+    let mut sheet = sheet.clone();
+    sheet.teams.clear();
+    sheet
+}
+
 /// Opens a run of the sheet and carries it out over as many lives as it takes.
 pub(crate) async fn carry_out(
     world: &World,
@@ -109,6 +116,7 @@ pub(crate) async fn carry_out(
     sheet: &Runsheet,
     cast: &Cast,
 ) -> Result<(RunId, RunEnd, LoadedRun)> {
+    let sheet = &answering_for_all(sheet);
     let opening = Opening { who: "rehearsal".to_owned(), why: String::new(), incident: None, signed: None };
     let immortal = Cast { deaths: None, ..cast.clone() };
     let run = Life::begin(world, store, &immortal).executor.open_run(sheet, opening).await?;

@@ -95,7 +95,7 @@ fn before(operation: Operation) -> Vec<Operation> {
     let kinds: &[Kind] = match operation.kind {
         Kind::Test | Kind::Planned | Kind::Unplanned => &[],
         Kind::Cleanup => &[Kind::Test],
-        Kind::Cancel | Kind::Commit => &[Kind::Planned],
+        Kind::Cancel | Kind::Commit | Kind::Repoint => &[Kind::Planned],
         Kind::Reprotect => &[Kind::Planned, Kind::Commit],
     };
     path.extend(kinds.iter().copied().map(at(operation.direction)));
@@ -174,7 +174,7 @@ fn cast(estate: &Estate, sheet: &Runsheet, conditions: &Conditions) -> Cast {
 }
 
 /// Every replicated group of the plan has points, at its own pace.
-async fn protect(world: &World, store: &MemoryStore, sheet: Option<&Runsheet>) -> Result<()> {
+pub(crate) async fn protect(world: &World, store: &MemoryStore, sheet: Option<&Runsheet>) -> Result<()> {
     let Some(sheet) = sheet else { return Ok(()) };
     let state: Arc<dyn StateStore> = Arc::new(store.reopen());
     let estate = serde_json::to_vec(&world.estate).map_err(|error| Failure::permanent(error.to_string()))?;

@@ -71,7 +71,7 @@ impl Steps {
 
     async fn plan_allows(&self, cx: StepContext<'_>) -> Result<()> {
         let state: PlanState = self.read(&plan_state_key(&cx.sheet.plan)).await?.unwrap_or(PlanState::HOME);
-        if state.allows(cx.sheet.operation) {
+        if state.allows(cx.sheet.operation) || self.goes_on(cx, state).await? {
             return Ok(());
         }
         let legal: Vec<_> = state.legal().iter().map(Operation::to_string).collect();
@@ -88,6 +88,21 @@ impl Steps {
             legal.join("`, `")
         ))
         .help("`muster status` shows where every plan stands and what it can do next"))
+    }
+
+    /// A repoint of a failover that got stuck past no return: its plan still counts as protected, and its machines are held
+    /// by it.
+    async fn goes_on(&self, cx: StepContext<'_>, state: PlanState) -> Result<bool> {
+        if cx.sheet.continues().is_none() || state.phase != Phase::Protected {
+            return Ok(false);
+        }
+        let first = failover_of(cx);
+        for machine in cx.sheet.machines.keys() {
+            if self.read::<LockRecord>(&lock_key(machine, false)).await?.is_some_and(|lock| lock.run == first) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(crate) async fn observe_lock(
@@ -120,6 +135,8 @@ impl Steps {
                 Some(lock) if lock.run == *cx.run => {}
                 // A cleanup works on what the drill holds; the record stays, since it says when the drill began.
                 Some(lock) if cleaned.as_ref() == Some(&lock.run) => {}
+                // A failover that is landed again may hold them still.
+                Some(lock) if failover_of(cx) == lock.run => {}
                 Some(lock) => return Err(held(machine, &lock)),
                 None => batch.push(put(key, &mine)?),
             }
@@ -188,21 +205,23 @@ impl Steps {
             self.recovery.release(&landed.run).await?;
         }
         // A drill's clones still read their points, and the way home forks from the point of a failover.
-        if !matches!(kind, Kind::Test | Kind::Planned | Kind::Unplanned) {
+        if !matches!(kind, Kind::Test | Kind::Planned | Kind::Unplanned | Kind::Repoint) {
             self.recovery.release(cx.run).await?;
         }
         let mut batch = match kind {
             // The drill stands: its machines stay taken until the cleanup.
             Kind::Test => Vec::new(),
             _ => {
-                let runs: Vec<_> = std::iter::once(cx.run.clone()).chain(drill_of(cx)).collect();
+                let runs: Vec<_> = [cx.run.clone(), failover_of(cx)].into_iter().chain(drill_of(cx)).collect();
                 self.locks_of(machines, &[true, false], &runs).await?
             }
         };
         batch.push(put(plan_state_key(&cx.sheet.plan), &state)?);
         batch.push(put(unlocked_key(cx), cx.run)?);
         match kind {
-            Kind::Planned | Kind::Unplanned => batch.push(put(landed_key(&cx.sheet.plan), &landed_here(cx))?),
+            Kind::Planned | Kind::Unplanned | Kind::Repoint => {
+                batch.push(put(landed_key(&cx.sheet.plan), &landed_here(cx))?);
+            }
             _ if ends_failover => batch.push(Write::delete(landed_key(&cx.sheet.plan))),
             _ => {}
         }
@@ -225,7 +244,13 @@ fn landed_here(cx: StepContext<'_>) -> LandedRecord {
             _ => None,
         })
         .collect();
-    LandedRecord { run: cx.run.clone(), points }
+    LandedRecord { run: failover_of(cx), points }
+}
+
+/// The run that has left the source: groups are suspended and points are held in its name. For a failover that is landed
+/// again it is the first one.
+pub(crate) fn failover_of(cx: StepContext<'_>) -> RunId {
+    cx.sheet.continues().map_or_else(|| cx.run.clone(), RunId::new)
 }
 
 fn held(machine: &MachineName, lock: &LockRecord) -> Failure {

@@ -2,7 +2,7 @@
 
 use crate::Steps;
 use crate::context::{drill_of, text};
-use crate::locks::{LandedRecord, LockRecord, landed_key, lock_key};
+use crate::locks::{LandedRecord, LockRecord, failover_of, landed_key, lock_key};
 use muster_executor::StepContext;
 use muster_journal::StepOutput;
 use muster_ports::*;
@@ -36,13 +36,17 @@ impl Steps {
             Some(point) => self.recovery.point(point).await?,
             None => self.recovery.pick(group, choice).await?,
         };
-        self.recovery.hold(&point.id, cx.run).await?;
+        self.recovery.hold(&point.id, &failover_of(cx)).await?;
         let loss = if made_here.is_some() { Duration::ZERO } else { self.clock.now().since(point.at) };
         Ok(output(&point, loss))
     }
 
     /// The group has not left after all: cycles go on, and its points are free again.
     pub(crate) async fn undo_point(&self, cx: StepContext<'_>, group: &GroupName) -> Result<()> {
+        if cx.sheet.continues().is_some() {
+            // The failover goes on standing on the points that it holds.
+            return Ok(());
+        }
         if cx.sheet.operation.kind.is_live() {
             self.recovery.restore(group, cx.run).await?;
         }
