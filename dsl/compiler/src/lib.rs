@@ -40,9 +40,10 @@ mod steps;
 mod suggest;
 pub mod tests;
 mod value;
+mod vault_url;
 mod windows;
 
-pub use lower::{cleanup_sheet, cleanup_sheet_from};
+pub use lower::{cleanup_sheet, cleanup_sheet_from, repoint_sheet};
 
 use context::Context;
 use hooks::HookModel;

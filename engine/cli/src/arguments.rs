@@ -95,7 +95,8 @@ pub struct RunOptions {
     /// Return as soon as only a person can go on (exit code 4) instead of waiting for `muster approve` or `decide`.
     #[arg(long)]
     pub no_wait: bool,
-    /// Take the vault over although another muster seems alive: says so in the journal. The other one is fenced.
+    /// Take the vault over although another muster seems alive; the other one is fenced. Needs `--by` and `--why`, which
+    /// the journal of each run keeps that is taken up from it.
     #[arg(long)]
     pub steal: bool,
 }
@@ -285,6 +286,30 @@ pub enum Command {
         run: Option<String>,
         #[command(flatten)]
         options: RunOptions,
+    },
+    /// Land a failover again from another recovery point: after no return, and before its commit. What was written at the
+    /// target since then is thrown away.
+    Repoint {
+        plan: String,
+        /// The point to land from (see `points`).
+        #[arg(long, value_name = "POINT")]
+        point: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Let a run begin no further step; what runs goes on to its end. `resume` lets it go on.
+    Pause {
+        run: String,
+        #[command(flatten)]
+        signature: Signature,
+    },
+    /// Put another runsheet in the place of the one that a run carries out; only steps that have not begun may differ.
+    Amend {
+        run: String,
+        /// Written with `dry-run -o`.
+        file: PathBuf,
+        #[command(flatten)]
+        signature: Signature,
     },
     /// Say what to do about a failed step.
     Decide {

@@ -1,12 +1,14 @@
 //! How a command gets at a vault: through its holder on this host, by becoming the holder, or by only reading.
 
 use crate::answers::StatusAnswer;
+use crate::dossier;
 use crate::history::evidence;
 use crate::request::{Event, Request, Sink};
 use crate::service::{self, Control, Parts};
 use crate::sites::Sites;
 use crate::socket::{self, CallError, Client};
-use muster_journal::{Owner, SlateReader, SlateStore, TakeOver};
+use muster_executor::TakenOver;
+use muster_journal::{Owner, Signed, SlateReader, SlateStore, TakeOver};
 use muster_ports::*;
 use muster_replication::Replicator;
 use muster_runsheet::{Estate, SiteSheet};
@@ -122,7 +124,7 @@ impl Access {
         let name = owner.to_string();
         let take_over = if options.steal { TakeOver::Steal } else { TakeOver::WhenStale };
         let prefix = state_prefix(&vault);
-        let store = Arc::new(SlateStore::open(vault.object_store(), &prefix, owner, take_over, clock.clone()).await?);
+        let store = Arc::new(SlateStore::open(vault.control_store(), &prefix, owner, take_over, clock.clone()).await?);
         let sites = all_sites(store.as_ref(), &options).await?;
         let control = Control::new(Parts {
             name,
@@ -149,7 +151,7 @@ impl Access {
         }
         let vault = open_vault(&options).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let slate = Arc::new(SlateStore::open_reader(vault.object_store(), &state_prefix(&vault)).await?);
+        let slate = Arc::new(SlateStore::open_reader(vault.control_store(), &state_prefix(&vault)).await?);
         let store: Arc<dyn StateStore> = slate.clone();
         let sites = BTreeMap::new();
         let url = vault.url().to_owned();
@@ -163,6 +165,22 @@ impl Access {
             Self::Local(holder) => holder.control.handle(request.clone(), sink).await,
             Self::Reader(reader) => reader.answer(request).await,
         }
+    }
+
+    /// Who seemed alive and was pushed aside when this process became the holder.
+    pub fn pushed_aside(&self) -> Option<String> {
+        match self {
+            Self::Local(holder) => holder.store.replaced().map(|lease| lease.owner.to_string()),
+            Self::Remote(_) | Self::Reader(_) => None,
+        }
+    }
+
+    /// Records who had this process push another one aside, and why; every run taken up from that one says it too.
+    pub async fn took_over(&self, by: Signed) -> Result<()> {
+        let Self::Local(holder) = self else { return Ok(()) };
+        let Some(lease) = holder.store.replaced() else { return Ok(()) };
+        let taken = TakenOver { from: lease.owner.to_string(), epoch: lease.epoch, by };
+        holder.control.took_over(taken).await
     }
 
     /// Runs the replication schedule in this process; another holder does so anyway.
@@ -253,6 +271,10 @@ impl Reader {
                 service::answer(&evidence(&self.store, &self.replicator, plan, now).await?)
             }
             Request::Log { run } => service::answer(&service::log(&self.store, run.clone()).await?),
+            Request::Dossier { run } => {
+                service::answer(&dossier::dossier(&self.store, &self.replicator, run.clone()).await?)
+            }
+            Request::Catalogue => service::answer(&dossier::catalogue(&self.store).await?),
             other => Err(Failure::permanent(format!("{other:?} cannot be answered by a reader of the vault"))),
         }
     }

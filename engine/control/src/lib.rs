@@ -6,9 +6,11 @@
 
 pub mod access;
 pub mod answers;
+mod dossier;
 pub mod history;
 pub mod materialise;
 pub mod project;
+mod repoint;
 pub mod request;
 pub mod runs;
 pub mod service;

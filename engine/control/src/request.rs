@@ -1,13 +1,13 @@
 //! What can be asked of the process that holds a vault, and what it tells while it works. The wire contract of the
 //! local socket: one JSON line for the request, JSON lines for the events, then the end.
 
-use muster_journal::{Answer, Decision, Record};
+use muster_journal::{Answer, Decision, Record, Signed};
 use muster_ports::{Failure, GroupName, MachineName, PlanName, PointId, RunId, StepId};
 use muster_runsheet::{Estate, Runsheet};
 use serde::{Deserialize, Serialize};
 
 /// Rises when a request or event changes its meaning; both sides must agree.
-pub const SOCKET_PROTOCOL: u32 = 1;
+pub const SOCKET_PROTOCOL: u32 = 2;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
@@ -59,6 +59,29 @@ pub enum Request {
     Resume {
         run: Option<RunId>,
         wait: bool,
+        /// Who lets a run go on that a person has paused.
+        by: Option<Signed>,
+    },
+    /// Begin no further step of a run; what runs goes on to its end.
+    Pause {
+        run: RunId,
+        who: String,
+        why: String,
+    },
+    /// Put another runsheet in the place of the one that a run carries out.
+    Amend {
+        run: RunId,
+        sheet: Box<Runsheet>,
+        who: String,
+        why: String,
+    },
+    /// Land the plan's failover again from another recovery point.
+    Repoint {
+        plan: PlanName,
+        point: String,
+        who: String,
+        why: String,
+        wait: bool,
     },
     /// Stops an unfinished run: undo before no return.
     CancelRun {
@@ -86,6 +109,12 @@ pub enum Request {
     Log {
         run: Option<RunId>,
     },
+    /// A run with its sheet, its records and the kinds of its points; the newest when none is named.
+    Dossier {
+        run: Option<RunId>,
+    },
+    /// The records of groups, lineages and points as they are stored.
+    Catalogue,
 }
 
 /// Told while a request is worked on; `Done` or `Failed` is the last.

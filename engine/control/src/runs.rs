@@ -7,7 +7,7 @@ use crate::request::{Event, Sink};
 use muster_executor::{
     Command, CommandSender, Executor, OnPause, RunEnd, RunObserver, Waiting as WaitingFor, commands,
 };
-use muster_journal::{Answer, Decision, Opening, Record, RunState, RunStatus};
+use muster_journal::{Answer, Decision, Opening, Record, RunState, RunStatus, Signed};
 use muster_ports::*;
 use muster_runsheet::Runsheet;
 use std::collections::BTreeMap;
@@ -40,6 +40,10 @@ impl ActiveRuns {
         Self { executor, clock, speaking: Arc::default() }
     }
 
+    pub(crate) fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
     pub async fn start(&self, sheet: Runsheet, opening: Opening, follow: Follow) -> Result<RunAnswer> {
         let run = self.executor.open_run(&sheet, opening).await?;
         let loaded = self.executor.runs().load(&run).await?;
@@ -50,7 +54,7 @@ impl ActiveRuns {
     }
 
     /// Takes up a run that was left in the middle: the named one, or the newest.
-    pub async fn resume(&self, run: Option<RunId>, follow: Follow) -> Result<RunAnswer> {
+    pub async fn resume(&self, run: Option<RunId>, by: Option<Signed>, follow: Follow) -> Result<RunAnswer> {
         let run = match run {
             Some(run) => run,
             None => {
@@ -64,28 +68,48 @@ impl ActiveRuns {
             return Err(Failure::refused(format!("run `{run}` has ended: {}", loaded.state.status))
                 .help(format!("`muster log {run}` tells how")));
         }
-        self.resume_if_paused(&run, &loaded.state).await?;
+        // Somebody who says "resume" also takes back the "pause" of the whole run.
+        if loaded.state.paused.is_some() {
+            let by = by.unwrap_or_else(|| Signed { who: "muster resume".into(), why: String::new() });
+            if self.say(&run, Command::Resume { who: by.who, why: by.why }).await? {
+                return self.followed(&run).await;
+            }
+        }
         self.drive(run, follow).await
     }
 
-    /// Somebody who says "resume" also takes back the "pause" of the whole run.
-    async fn resume_if_paused(&self, run: &RunId, state: &RunState) -> Result<()> {
-        if state.paused.is_some() {
-            let command = Command::Resume { who: "muster resume".into(), why: String::new() };
-            self.executor.decide_offline(run, &command).await?;
+    /// Begins no further step; whether somebody here is driving the run.
+    pub async fn pause(&self, run: &RunId, who: String, why: String) -> Result<bool> {
+        self.say(run, Command::Pause { who, why }).await
+    }
+
+    /// Puts another sheet in the place of the one that is carried out.
+    pub async fn amend(&self, run: &RunId, sheet: &Runsheet, who: String, why: String) -> Result<bool> {
+        self.say(run, Command::Amend { sheet: sheet.to_json(), who, why }).await
+    }
+
+    /// Past no return: closes a run that is stuck, for another one to go on from there.
+    pub async fn leave_open(&self, run: &RunId, who: &str, why: &str) -> Result<()> {
+        let command = Command::LeaveOpen { who: who.to_owned(), why: why.to_owned() };
+        if self.say(run, command).await? {
+            self.followed(run).await?;
         }
         Ok(())
+    }
+
+    /// Whoever drives a run follows it; here only its end is of interest.
+    async fn followed(&self, run: &RunId) -> Result<RunAnswer> {
+        while self.sender(run).is_some() {
+            self.clock.sleep(std::time::Duration::from_millis(100)).await;
+        }
+        self.answer(run, None).await
     }
 
     /// Stops an unfinished run; before no return everything is taken back, which is followed to its end.
     pub async fn cancel(&self, run: RunId, who: &str, why: &str, follow: Follow) -> Result<RunAnswer> {
         let command = Command::Cancel { who: who.to_owned(), why: why.to_owned() };
         if self.say(&run, command).await? {
-            // Whoever drives it follows it to the end; here only the end is of interest.
-            while self.sender(&run).is_some() {
-                self.clock.sleep(std::time::Duration::from_millis(100)).await;
-            }
-            return self.answer(&run, None).await;
+            return self.followed(&run).await;
         }
         self.drive(run, follow).await
     }
@@ -178,9 +202,16 @@ fn run_answer(run: &RunId, state: &RunState, waiting: Vec<WaitingFor>, now: Time
 
 fn in_words(run: &RunId, waiting: WaitingFor) -> Waiting {
     match waiting {
-        WaitingFor::Question { node, question, .. } => Waiting {
+        WaitingFor::Question { node, question, agreed, quorum, .. } => Waiting {
             ways: format!("muster approve {run} {node} --by NAME   (or --no)"),
-            text: format!("asks {}: {}", question.to, question.text),
+            text: match quorum {
+                0 | 1 => format!("asks {}: {}", question.to, question.text),
+                _ => {
+                    let who = if agreed.is_empty() { String::new() } else { format!(" ({})", agreed.join(", ")) };
+                    let count = format!("{} of {quorum} have agreed{who}", agreed.len());
+                    format!("asks {}: {} {count}", question.to, question.text)
+                }
+            },
             step: node,
         },
         WaitingFor::Decision { node, why, choices } | WaitingFor::Stuck { node, why, choices } => {

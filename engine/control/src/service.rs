@@ -6,11 +6,13 @@
 //! ```
 
 use crate::answers::*;
+use crate::dossier;
 use crate::history::evidence;
+use crate::repoint;
 use crate::request::{Event, Request, SOCKET_PROTOCOL, Sink};
 use crate::runs::{ActiveRuns, Follow};
 use crate::sites::Sites;
-use muster_executor::Executor;
+use muster_executor::{Executor, TakenOver};
 use muster_hooks::HookHost;
 use muster_journal::{Opening, RunState, RunStatus, RunStore, RunSummary};
 use muster_ports::*;
@@ -123,9 +125,18 @@ impl Control {
                 let opening = Opening { who, why, incident: None, signed: None };
                 answer(&self.runs.start(sheet, opening, Follow { sink, wait }).await?)
             }
-            Request::Resume { run, wait } => {
+            Request::Resume { run, wait, by } => {
                 self.keep_replicating();
-                answer(&self.runs.resume(run, Follow { sink, wait }).await?)
+                answer(&self.runs.resume(run, by, Follow { sink, wait }).await?)
+            }
+            Request::Pause { run, who, why } => Ok(json!({ "driven": self.runs.pause(&run, who, why).await? })),
+            Request::Amend { run, sheet, who, why } => {
+                Ok(json!({ "driven": self.runs.amend(&run, &sheet, who, why).await? }))
+            }
+            Request::Repoint { plan, point, who, why, wait } => {
+                self.keep_replicating();
+                let opening = Opening { who, why, incident: None, signed: None };
+                answer(&self.repoint(&plan, &point, opening, Follow { sink, wait }).await?)
             }
             Request::CancelRun { run, who, why } => {
                 answer(&self.runs.cancel(run, &who, &why, Follow { sink, wait: true }).await?)
@@ -143,6 +154,8 @@ impl Control {
                 answer(&evidence(&self.store, &self.replicator, &plan, self.clock.now()).await?)
             }
             Request::Log { run } => answer(&log(&self.store, run).await?),
+            Request::Dossier { run } => answer(&dossier::dossier(&self.store, &self.replicator, run).await?),
+            Request::Catalogue => answer(&dossier::catalogue(&self.store).await?),
         }
     }
 
@@ -170,6 +183,29 @@ impl Control {
         let value = serde_json::to_vec(&estate).map_err(not_json)?;
         self.store.write(vec![Write::put("estate", value)]).await?;
         Ok(groups)
+    }
+
+    /// Lands the newest failover of a plan again. One that is stuck past no return is left as it stands first.
+    async fn repoint(&self, plan: &PlanName, point: &str, opening: Opening, follow: Follow) -> Result<RunAnswer> {
+        let found = repoint::failover(&self.store, plan).await?;
+        let sheet = repoint::sheet(&self.store, &found, point).await?;
+        self.check_points(&sheet).await?;
+        if found.state.status == RunStatus::Open {
+            self.runs.leave_open(&found.run, &opening.who, &opening.why).await?;
+        }
+        self.runs.start(sheet, opening, follow).await
+    }
+
+    /// Says in the control state, and in each run taken up from there, who had this process become the writer.
+    pub(crate) async fn took_over(&self, taken: TakenOver) -> Result<()> {
+        let epoch = self.store.epoch();
+        let value = json!({
+            "from": taken.from, "who": taken.by.who, "why": taken.by.why, "at": self.clock.now(),
+        });
+        let key = format!("engine/takeover/{:010}", epoch.0);
+        self.store.write(vec![Write::put(key, value.to_string())]).await?;
+        self.runs.executor().note_takeover(taken);
+        Ok(())
     }
 
     /// Whether the points that a sheet will pick are there: better said now than once production has been stopped.
@@ -377,7 +413,7 @@ fn made_by(sheet: &Runsheet, state: &RunState) -> Vec<MachineName> {
     sheet.nodes.iter().filter(begun).filter_map(machine).collect()
 }
 
-async fn plan_state(store: &Arc<dyn StateStore>, plan: &PlanName) -> Result<PlanState> {
+pub(crate) async fn plan_state(store: &Arc<dyn StateStore>, plan: &PlanName) -> Result<PlanState> {
     match store.get(&muster_steps::plan_state_key(plan)).await? {
         Some(value) => serde_json::from_slice(&value)
             .map_err(|error| Failure::diverged(format!("the state of plan `{plan}` does not read back: {error}"))),

@@ -30,6 +30,15 @@ fn said(event: &Event) -> (Level, String) {
         }
         Event::EngineClaimed { engine } => (Detail, format!("carried out by {engine}")),
         Event::EngineReleased => (Detail, "waits; `muster resume` goes on".into()),
+        Event::TakenOver { from, who, why } => {
+            (Warning, format!("taken over from {from}, which is fenced, by {who}: {why}"))
+        }
+        Event::Amended { after, changes, who, why, .. } => {
+            (Warning, format!("amended to sheet {} by {who}: {why} ({})", after.short(), changes.join(", ")))
+        }
+        Event::LeftOpen { who, why } => {
+            (Warning, format!("left as it stands by {who}, for another run to go on: {why}"))
+        }
         Event::LocksTaken { machines, .. } => (Detail, format!("holds {}", machines.join(", "))),
         Event::LocksFreed { machines, .. } => (Detail, format!("frees {}", machines.join(", "))),
         Event::AttemptStarted { attempt: 1, .. } => (Detail, "begins".into()),

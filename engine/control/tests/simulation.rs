@@ -221,7 +221,7 @@ impl Estate {
             let request = match newest_run(store).await {
                 // The process died before the run was opened: nothing has happened, the person asks again.
                 _ if runs(store).await == runs_before => self.start(kind, direction),
-                Some(RunStatus::Open) => Request::Resume { run: None, wait: false },
+                Some(RunStatus::Open) => Request::Resume { run: None, wait: false, by: None },
                 // The last record was durable and only its answer was lost.
                 _ => {
                     control.stop();

@@ -11,10 +11,12 @@ mod around;
 mod build;
 mod cleanup;
 mod live;
+mod repoint;
 mod rise;
 
 pub(crate) use address::Addresses;
 pub use cleanup::{cleanup_sheet, cleanup_sheet_from};
+pub use repoint::repoint_sheet;
 pub(crate) use rise::http_target;
 
 use crate::hooks::HookModel;
@@ -76,7 +78,7 @@ impl<'a> Job<'a> {
     pub(crate) fn state_after(&self) -> PlanState {
         let phase = match self.operation.kind {
             Kind::Test | Kind::Cleanup | Kind::Planned | Kind::Unplanned => Phase::Protected,
-            Kind::Cancel | Kind::Commit => Phase::FailedOver,
+            Kind::Cancel | Kind::Commit | Kind::Repoint => Phase::FailedOver,
             Kind::Reprotect => Phase::Committed,
         };
         let now = PlanState { phase, direction: self.operation.direction, drilled: self.options.drilled };
@@ -132,8 +134,11 @@ fn lower<'a>(
         Kind::Cancel => around::cancel(&job, &mut builder),
         Kind::Commit => around::commit(&job, &mut builder),
         Kind::Reprotect => around::reprotect(&job, &mut builder),
-        Kind::Cleanup => {
-            let message = "a cleanup is made from the runsheet of its drill, not from the plan";
+        Kind::Cleanup | Kind::Repoint => {
+            let message = match operation.kind {
+                Kind::Repoint => "a repoint is made from the runsheet of its failover, not from the plan",
+                _ => "a cleanup is made from the runsheet of its drill, not from the plan",
+            };
             return Err(vec![Diagnostic::error(601, message, plan.span, "asked of this plan")]);
         }
     }

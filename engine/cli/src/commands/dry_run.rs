@@ -10,6 +10,7 @@ use muster_control::write_whole;
 use muster_forecast::Conditions;
 use muster_forecast::view::{self, Looks};
 use muster_ports::Result;
+use muster_runsheet::seal;
 use std::path::{Path, PathBuf};
 
 pub async fn dry_run(common: &Common, asked: &Asked, file: Option<PathBuf>, shown: View) -> Result<Exit> {
@@ -19,7 +20,7 @@ pub async fn dry_run(common: &Common, asked: &Asked, file: Option<PathBuf>, show
     };
     let sheet = &prepared.sheet;
     if let Some(file) = file {
-        write_whole(&file, sheet.to_json().as_bytes())?;
+        write_whole(&file, seal(sheet).as_bytes())?;
         output::say(format!("runsheet {} written to {}", sheet.hash().short(), file.display()));
     }
     print(common, &prepared, shown, false);

@@ -1,8 +1,9 @@
 //! How a command gets at the vault: through the process that holds it, or by holding it itself.
 
 use crate::arguments::{Common, RunOptions, Signature};
-use crate::output::Watcher;
+use crate::output::{self, Watcher};
 use muster_control::{Access, OpenOptions, Project, Request};
+use muster_journal::Signed;
 use muster_ports::{Failure, Result, SiteName};
 use muster_runsheet::{Runsheet, SiteSheet};
 use serde::de::DeserializeOwned;
@@ -42,7 +43,7 @@ pub async fn reading(common: &Common, project: Option<&Project>) -> Result<Opene
 /// For working. With no project loaded yet, the plans of the folder say where the vault is, unless `--vault` does.
 pub async fn writing(common: &Common, project: Option<&Project>, purpose: &str, run: &RunOptions) -> Result<Opened> {
     let (vault, sites) = vault_and_sites(common, project)?;
-    Access::for_writing(options(common, vault, sites, purpose, run.steal)?).await.map(Opened)
+    hold(options(common, vault, sites, purpose, run.steal)?, &run.signature).await
 }
 
 /// For running a sheet: it names vault and sites itself.
@@ -56,7 +57,24 @@ pub async fn writing_sheet(
     let vault = common.vault.clone().unwrap_or_else(|| sheet.vault.clone());
     let mut sites = project.map(|project| project.checked.estate.sites.clone()).unwrap_or_default();
     sites.extend(sheet.sites.clone());
-    Access::for_writing(options(common, vault, sites, purpose, run.steal)?).await.map(Opened)
+    hold(options(common, vault, sites, purpose, run.steal)?, &run.signature).await
+}
+
+/// Opens for working. Whoever pushes another muster aside says who they are and why, before anything happens.
+async fn hold(options: OpenOptions, signature: &Signature) -> Result<Opened> {
+    let steal = options.steal;
+    let named = signature.who.as_ref().is_some_and(|who| !who.trim().is_empty());
+    if steal && (!named || signature.why.trim().is_empty()) {
+        return Err(Failure::refused("`--steal` asks for a name and a reason").help(
+            "say `--steal --by NAME --why TEXT`: the other muster is pushed aside, and the journal tells by whom",
+        ));
+    }
+    let access = Access::for_writing(options).await?;
+    if let Some(other) = access.pushed_aside() {
+        output::say(format!("taken over from {other}, which can write nothing more"));
+        access.took_over(Signed { who: who(signature), why: signature.why.clone() }).await?;
+    }
+    Ok(Opened(access))
 }
 
 fn options(

@@ -6,9 +6,11 @@ use crate::exit::Exit;
 use crate::output;
 use muster_compiler::CompileOptions;
 use muster_control::{Project, Request, RunAnswer, StatusAnswer};
-use muster_journal::{Answer, RunStatus};
+use muster_journal::{Answer, RunStatus, Signed};
 use muster_ports::{Failure, PlanName, Result, RunId};
-use muster_runsheet::{Action, Direction, Kind, Operation, Phase, PlanState, PointChoice, Runsheet, SheetError};
+use muster_runsheet::{
+    Action, Direction, Kind, Operation, Phase, PlanState, PointChoice, Runsheet, SheetError, unseal,
+};
 use std::path::Path;
 
 /// Compiles one operation of a plan; mistakes are printed.
@@ -69,10 +71,13 @@ pub fn parse_kind(word: &str) -> Result<Kind> {
 pub fn read_sheet(file: &Path) -> Result<Runsheet> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::from(error).during(format!("read `{}`", file.display())))?;
-    Runsheet::from_json(&text).map_err(|error| {
-        let code = if matches!(error, SheetError::Format { .. }) { " (E0904)" } else { "" };
-        Failure::permanent(format!("`{}`: {error}{code}", file.display()))
-            .help("write it anew with `muster dry-run PLAN OPERATION -o FILE`")
+    unseal(&text).map_err(|error| {
+        let told = match &error {
+            SheetError::Format { .. } => Failure::permanent(format!("`{}`: {error} (E0904)", file.display())),
+            SheetError::Damaged(_) => Failure::permanent(format!("`{}`: {error}", file.display())),
+            SheetError::Altered(_) => Failure::refused(format!("`{}`: {error}", file.display())),
+        };
+        told.help("write it anew with `muster dry-run PLAN OPERATION -o FILE`, and have it reviewed")
     })
 }
 
@@ -95,8 +100,19 @@ pub fn drilled_after(sheet: &Runsheet) -> bool {
 
 pub async fn run_file(common: &Common, file: &Path, options: &RunOptions) -> Result<Exit> {
     let sheet = read_sheet(file)?;
+    for_this_vault(common, &sheet)?;
     stale::check(common, &sheet).await?;
     run_sheet(common, None, sheet, false, options).await
+}
+
+/// A reviewed sheet names its vault: its points and locks are there, and those of another one are none of them.
+pub fn for_this_vault(common: &Common, sheet: &Runsheet) -> Result<()> {
+    let Some(vault) = &common.vault else { return Ok(()) };
+    if vault.trim_end_matches('/') == sheet.vault.trim_end_matches('/') {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("the sheet is for the vault `{}`, and not for `{vault}`", sheet.vault))
+        .help("leave `--vault` out, or write the sheet anew from plans whose route names that vault"))
 }
 
 /// What a person has asked for.
@@ -207,9 +223,25 @@ pub async fn cancel(common: &Common, plan: &str, options: &RunOptions) -> Result
     start(common, plan, Kind::Cancel, None, false, options).await
 }
 
+/// Lands the plan's failover again from another point.
+pub async fn repoint(common: &Common, plan: String, point: String, options: &RunOptions) -> Result<Exit> {
+    let access = open::writing(common, None, "repoint", options).await?;
+    let request = Request::Repoint {
+        plan: PlanName::new(plan),
+        point,
+        who: open::who(&options.signature),
+        why: options.signature.why.clone(),
+        wait: !options.no_wait,
+    };
+    let answer: Result<RunAnswer> = access.ask(&request, common).await;
+    access.close().await;
+    finish(common, answer?)
+}
+
 pub async fn resume(common: &Common, run: Option<String>, options: &RunOptions) -> Result<Exit> {
     let access = open::writing(common, None, "resume", options).await?;
-    let request = Request::Resume { run: run.map(RunId::new), wait: !options.no_wait };
+    let by = Signed { who: open::who(&options.signature), why: options.signature.why.clone() };
+    let request = Request::Resume { run: run.map(RunId::new), wait: !options.no_wait, by: Some(by) };
     let answer: Result<RunAnswer> = access.ask(&request, common).await;
     access.close().await;
     finish(common, answer?)

@@ -1,12 +1,14 @@
-//! `decide` and `approve`: the word of a person, into the journal.
+//! `decide`, `approve`, `pause`, `amend`: the word of a person, into the journal.
 
 use super::open;
+use super::operate::read_sheet;
 use crate::arguments::{Common, DecisionWord, RunOptions, Signature};
 use crate::exit::Exit;
 use crate::output;
 use muster_control::Request;
 use muster_journal::{Answer, Decision};
 use muster_ports::{Result, RunId, StepId};
+use std::path::Path;
 
 pub async fn decide(
     common: &Common,
@@ -30,6 +32,22 @@ pub async fn decide(
         why: signature.why.clone(),
     };
     record(common, request, "decide", signature).await
+}
+
+pub async fn pause(common: &Common, run: String, signature: &Signature) -> Result<Exit> {
+    let request = Request::Pause { run: RunId::new(run), who: open::who(signature), why: signature.why.clone() };
+    record(common, request, "pause", signature).await
+}
+
+pub async fn amend(common: &Common, run: String, file: &Path, signature: &Signature) -> Result<Exit> {
+    let sheet = read_sheet(file)?;
+    let request = Request::Amend {
+        run: RunId::new(run),
+        sheet: Box::new(sheet),
+        who: open::who(signature),
+        why: signature.why.clone(),
+    };
+    record(common, request, "amend", signature).await
 }
 
 pub async fn approve(common: &Common, run: String, step: String, no: bool, signature: &Signature) -> Result<Exit> {

@@ -30,7 +30,8 @@ fn a_second_holder_is_refused_and_the_first_goes_on() {
 fn steal_fences_the_first_which_says_so() {
     let shop = Shop::protected();
     let mut first = shop.replicating();
-    said(shop.elsewhere(&["replicate", "--once", "--steal"]), &["replicate", "--once", "--steal"]).ends(0);
+    let words = ["replicate", "--once", "--steal", "--why", "it is wrong"];
+    said(shop.elsewhere(&words), &words).ends(0).says(&["taken over from", "`replicate`"]);
     // The first one finds out at its next cycle, ten seconds away at most.
     assert_eq!(first.ended(), Some(5), "{}", first.log());
     let log = first.log();

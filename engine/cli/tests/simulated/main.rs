@@ -8,14 +8,18 @@
 #![allow(clippy::print_stdout, reason = "a failed test says what it tried")]
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 
+mod control;
 mod damage;
 mod foresight;
 mod full;
 mod holders;
+mod inputs;
 mod keys;
 mod kills;
 mod people;
 mod refusals;
+mod repoint;
 mod sheets;
 mod shop;
 mod story;
+mod takeover;

@@ -34,6 +34,11 @@ pub struct Said {
 }
 
 impl Said {
+    /// Of no command: to go on with a run that waits for a person.
+    pub fn waiting() -> Self {
+        Self { words: String::new(), code: Some(4), out: String::new(), err: String::new() }
+    }
+
     /// It ended so.
     #[track_caller]
     pub fn ends(self, code: i32) -> Self {
