@@ -64,6 +64,8 @@ pub enum Fault {
     LostReply,
     /// It takes [`FaultPlan::slow_by`] longer.
     Slow,
+    /// Nothing is done: the storage of the host has no room. May pass, when somebody makes room.
+    Full,
 }
 
 /// Faults of one class of calls, each in a thousand calls.
@@ -74,6 +76,7 @@ pub struct FaultRates {
     pub permanent: u16,
     pub lost_reply: u16,
     pub slow: u16,
+    pub full: u16,
 }
 
 /// Which calls fail, by seed. The same plan and the same order of calls give the same faults.
@@ -197,6 +200,7 @@ impl Chance {
             (rates.permanent, Fault::Permanent),
             (rates.lost_reply, Fault::LostReply),
             (rates.slow, Fault::Slow),
+            (rates.full, Fault::Full),
         ] {
             if dice < rate {
                 self.drawn += 1;
@@ -215,6 +219,10 @@ impl Fault {
             Self::Transient => Some(Failure::transient(format!("the hypervisor was busy (injected fault, {class:?})"))),
             Self::Timeout => Some(Failure::timeout(format!("no answer in time (injected fault, {class:?})"))),
             Self::Permanent => Some(Failure::permanent(format!("the hypervisor said no (injected fault, {class:?})"))),
+            Self::Full => {
+                let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+                Some(Failure::from(full).during(format!("write to the host's storage (injected fault, {class:?})")))
+            }
             Self::LostReply | Self::Slow => None,
         }
     }

@@ -64,7 +64,9 @@ impl SimulatedProvider {
     pub fn set_replies(&self, replies: Vec<(String, GuestOutput)>) {
         *lock(&self.shared.replies) = replies;
     }
+    /// What is on already has been seen, too.
     pub fn set_witness(&self, witness: PowerWitness) {
+        self.live_machines_on().iter().for_each(|machine| witness.on(machine, self.site()));
         *lock(&self.shared.witness) = Some(witness);
     }
 
