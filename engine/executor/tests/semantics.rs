@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use muster_executor::*;
 use muster_journal::*;
-use muster_ports::{Clock, FailureClass, RunId, Timestamp};
+use muster_ports::{Clock, FailureClass, RunId, StateStore, Timestamp};
 use muster_runsheet::{Duration, NodeKind, Otherwise};
 use std::sync::{Arc, Mutex};
 
@@ -403,4 +403,164 @@ fn decide_is_pure() {
         matches!(&first[0], Do::Attempt(attempt) if attempt.look == Look::First && attempt.deadline == Timestamp(900_005))
     );
     assert_eq!(first, decide(&chart, &state, Timestamp(5)));
+}
+
+/// Three leads, two of whom have to agree.
+fn with_team(mut sheet: muster_runsheet::Runsheet) -> muster_runsheet::Runsheet {
+    let members = ["anna@example.com", "ben@example.com", "carl@example.com"].map(str::to_owned).to_vec();
+    sheet.teams.insert("leads".into(), muster_runsheet::TeamSheet { members, quorum: 2 });
+    sheet
+}
+
+fn says(who: &str, yes: bool) -> Command {
+    Command::Answer { node: "door".into(), answer: Answer { yes, who: who.into(), why: "it is time".into() } }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_team_agrees_across_crashes_and_old_words_expire_with_the_first_one() {
+    let sheet = with_team(sheet(vec![node("door", NodeKind::Gate), act("swing")], "door>swing"));
+    let bench = Bench::new(&sheet, &[], &[]).await;
+    bench.drive().await.unwrap();
+    let refused = bench.say(says("dora", true)).await.unwrap_err().to_string();
+    assert!(refused.contains("`dora` may not answer `door`"), "{refused}");
+    bench.say(says("anna", true)).await.unwrap();
+    assert!(bench.say(says("anna@example.com", true)).await.unwrap_err().to_string().contains("already"));
+    let RunEnd::Paused { waiting } = bench.drive().await.unwrap() else { panic!("one is not enough") };
+    let Waiting::Question { agreed, quorum, .. } = &waiting[0] else { panic!("{waiting:?}") };
+    assert_eq!((agreed.as_slice(), *quorum), (&["anna@example.com".to_owned()][..], 2));
+
+    // More than an hour later nobody remembers why anna said so.
+    tokio::time::sleep(std::time::Duration::from_secs(3_700)).await;
+    bench.drive().await.unwrap();
+    assert_eq!(bench.stand("door").await, Stand::Asking);
+    assert!(bench.state().await.node(&"door".into()).unwrap().agreed.is_empty(), "everybody is asked again");
+    bench.say(says("carl", true)).await.unwrap();
+    bench.say(says("anna", true)).await.unwrap();
+    assert_eq!(bench.drive().await.unwrap(), RunEnd::Done { degraded: vec![] });
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_no_of_a_team_stops_at_the_door() {
+    let sheet = with_team(sheet(vec![node("door", NodeKind::Gate), act("swing")], "door>swing"));
+    let bench = Bench::new(&sheet, &[], &[]).await;
+    bench.drive().await.unwrap();
+    bench.say(says("anna", true)).await.unwrap();
+    bench.say(says("ben", false)).await.unwrap();
+    let end = bench.drive().await.unwrap();
+    assert_eq!(failure_of(&end).message, "ben@example.com said no: it is time");
+    assert!(bench.world.standing().is_empty());
+}
+
+fn amend(sheet: &muster_runsheet::Runsheet) -> Command {
+    Command::Amend { sheet: sheet.to_json(), who: WHO.into(), why: "better so".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_not_begun_is_amended_and_what_has_is_not() {
+    let first = sheet(vec![act("a"), node("door", NodeKind::Gate), act("b")], "a>door door>b");
+    let bench = Bench::new(&first, &[], &[]).await;
+    bench.drive().await.unwrap();
+    let refused = async |sheet: muster_runsheet::Runsheet, part: &str| {
+        let failure = bench.say(amend(&sheet)).await.unwrap_err().to_string();
+        assert!(failure.contains(part), "{failure}");
+    };
+    refused(first.clone(), "changes nothing").await;
+    refused(sheet(vec![node("door", NodeKind::Gate), act("b")], "door>b"), "no step `a`, which is succeeded").await;
+    let mut longer = first.clone();
+    longer.nodes[0].within = Duration::from_mins(99);
+    refused(longer, "changes step `a`").await;
+    refused(
+        sheet(vec![act("z"), act("a"), node("door", NodeKind::Gate), act("b")], "z>a a>door door>b"),
+        "what comes before step `a`",
+    )
+    .await;
+    let mut elsewhere = first.clone();
+    elsewhere.vault = "file:///elsewhere".into();
+    refused(elsewhere, "for vault `file:///elsewhere`").await;
+    let mut other = first.clone();
+    other.target = "moon".into();
+    refused(other, "from hq to moon").await;
+
+    // `b` goes, `c` and `d` come, in front of each other and of what is done.
+    let better = sheet(vec![act("d"), act("a"), node("door", NodeKind::Gate), act("c")], "a>door door>c c>d");
+    // Edges point forward in what the compiler writes; nothing depends on it.
+    bench.say(amend(&better)).await.unwrap();
+    bench.say(yes("door")).await.unwrap();
+    assert_eq!(bench.drive().await.unwrap(), RunEnd::Done { degraded: vec![] });
+    assert_eq!(bench.world.order(), ["a", "c", "d"]);
+    let loaded = RunStore::new(bench.store.clone()).load(&bench.run).await.unwrap();
+    assert_eq!(*loaded.sheet, better);
+    let Some(Event::Amended { changes, who, .. }) =
+        loaded.records.iter().map(|record| &record.event).find(|event| matches!(event, Event::Amended { .. }))
+    else {
+        panic!("{:?}", loaded.records)
+    };
+    assert_eq!((changes.join(", ").as_str(), who.as_str()), ("without `b`, with `c`, with `d`", WHO));
+
+    // A changed byte of the new sheet is found like one of the first.
+    let key = bench.store.scan("run/").await.unwrap().into_iter().find(|(key, _)| key.contains("/amended/")).unwrap();
+    let text = String::from_utf8(key.1.to_vec()).unwrap().replace("\"id\": \"d\"", "\"id\": \"e\"");
+    bench.store.tamper(&key.0, Some(text.into()));
+    let error = RunStore::new(bench.store.clone()).load(&bench.run).await.unwrap_err().to_string();
+    assert!(error.contains("the sheet that it was amended to is missing"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_is_not_amended_away() {
+    let nodes = |guards: bool| {
+        let mut all = vec![node("door", NodeKind::Gate)];
+        if guards {
+            all.push(no_return("gone"));
+        }
+        all.push(act("swing"));
+        all
+    };
+    let first = sheet(nodes(true), "door>gone gone>swing");
+    let bench = Bench::new(&first, &[], &[]).await;
+    bench.drive().await.unwrap();
+    for (other, part) in [
+        (sheet(nodes(false), "door>swing"), "leaves out or changes `gone`"),
+        (sheet(nodes(true), "door>gone door>swing"), "`swing` no longer comes after `gone`"),
+    ] {
+        let failure = bench.say(amend(&other)).await.unwrap_err().to_string();
+        assert!(failure.contains(part), "{failure}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_left_for_another_one_only_past_no_return() {
+    let leave = || Command::LeaveOpen { who: WHO.into(), why: "another point".into() };
+    let sheet = sheet(vec![act("a"), no_return("gone"), act("bad")], "a>gone gone>bad");
+    let bench = Bench::new(&sheet, &[("a", Behaviour::Permanent), ("bad", Behaviour::Permanent)], &[]).await;
+    bench.drive().await.unwrap();
+    assert!(bench.say(leave()).await.unwrap_err().to_string().contains("has not passed"));
+    bench.say(decide_as("a", Decision::DoneByHand)).await.unwrap();
+    bench.drive().await.unwrap();
+    bench.say(leave()).await.unwrap();
+    assert_eq!(bench.state().await.status, RunStatus::Failed);
+    assert!(bench.say(leave()).await.unwrap_err().to_string().contains("has ended"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_way_to_the_end_begins_first() {
+    let mut nodes = vec![act("short"), act("long"), act("after"), act("middle")];
+    for (at, seconds) in [(0, 5), (1, 10), (2, 600), (3, 90)] {
+        nodes[at].usually = Some(Duration::from_secs(seconds));
+        // One at a time.
+        nodes[at].locks = vec!["machine:one".into()];
+    }
+    let bench = Bench::new(&sheet(nodes, "long>after"), &[], &[]).await;
+    bench.drive().await.unwrap();
+    assert_eq!(bench.world.order(), ["long", "after", "middle", "short"]);
+}
+
+#[test]
+fn semaphores_follow_from_what_a_step_does() {
+    use muster_executor::chart::{BOOTS_AT_ONCE, COPIES_AT_ONCE, lock_capacity};
+    let mut resync = act("resync");
+    resync.action = muster_runsheet::Action::Resync { group: "orders".into() };
+    let chart = Chart::new(Arc::new(sheet(vec![resync], ""))).unwrap();
+    assert_eq!(chart.locks(0), ["group:orders", "copies@hq>dr"]);
+    let capacities = ["machine:db", "group:orders", "boots@dr", "boots@dr:2", "copies@hq>dr"].map(lock_capacity);
+    assert_eq!(capacities, [1, 1, BOOTS_AT_ONCE, 2, COPIES_AT_ONCE]);
 }
