@@ -7,6 +7,7 @@ use crate::request::{Event, Request, Sink};
 use crate::service::{self, Control, Parts};
 use crate::sites::Sites;
 use crate::socket::{self, CallError, Client};
+use crate::upkeep::STATE;
 use muster_executor::TakenOver;
 use muster_journal::{Owner, Signed, SlateReader, SlateStore, TakeOver};
 use muster_ports::*;
@@ -21,9 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-
-/// Folder of the control state below the vault's prefix.
-const STATE: &str = "state";
 
 /// Which vault, with which key, for what.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! What requests are answered with: the data behind `--json`.
 
 use muster_journal::RunSummary;
-use muster_ports::{PlanName, PointId, RunId, StepId, Timestamp};
+use muster_ports::{BarrierId, PlanName, PointId, RunId, StepId, Timestamp};
 use muster_replication::{GroupStatus, PointSummary};
 use muster_runsheet::{Operation, PlanState};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,12 @@ pub struct StatusAnswer {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PointsAnswer {
     pub points: Vec<PointSummary>,
+    /// Points that people keep, and how, in words.
+    #[serde(default)]
+    pub kept: BTreeMap<PointId, String>,
+    /// The barriers that the disks of each point were cut at.
+    #[serde(default)]
+    pub barriers: BTreeMap<PointId, Vec<BarrierId>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,4 +96,18 @@ pub struct LogAnswer {
     pub run: RunId,
     /// Read back with every link of the chain checked: a journal that was changed is an error instead.
     pub records: Vec<muster_journal::Record>,
+}
+
+/// Everything that is told of one run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DossierAnswer {
+    pub run: RunId,
+    /// The one in force.
+    pub sheet: Box<muster_runsheet::Runsheet>,
+    /// Read back with every link of the chain checked.
+    pub records: Vec<muster_journal::Record>,
+    /// Hash of the newest record.
+    pub head: muster_runsheet::Hash,
+    /// Kind of each recovery point of the sheet's groups that is still there.
+    pub kinds: BTreeMap<String, String>,
 }

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod answers;
 mod dossier;
+mod guarded;
 pub mod history;
 pub mod materialise;
 pub mod project;
@@ -16,6 +17,7 @@ pub mod runs;
 pub mod service;
 pub mod sites;
 pub mod socket;
+pub mod upkeep;
 pub mod words;
 
 pub use access::{Access, OpenOptions};
@@ -23,4 +25,5 @@ pub use answers::*;
 pub use materialise::materialise;
 pub use project::{FolderWorld, INVENTORY_FILE, Project, plan_files, write_inventory, write_whole};
 pub use request::{Event, Request, Sink};
+pub use upkeep::{ScrubAnswer, scrub_vault};
 pub use words::Level;

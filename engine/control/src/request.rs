@@ -2,7 +2,7 @@
 //! local socket: one JSON line for the request, JSON lines for the events, then the end.
 
 use muster_journal::{Answer, Decision, Record, Signed};
-use muster_ports::{Failure, GroupName, MachineName, PlanName, PointId, RunId, StepId};
+use muster_ports::{Failure, GroupName, MachineName, PlanName, PointId, RunId, StepId, Timestamp};
 use muster_runsheet::{Estate, Runsheet};
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,25 @@ pub enum Request {
         run: RunId,
         step: StepId,
         answer: Answer,
+    },
+    /// Keep a point: until that moment, or until somebody lifts it.
+    Keep {
+        point: PointId,
+        until: Option<Timestamp>,
+        who: String,
+        why: String,
+    },
+    /// Lift the hold of a point.
+    Lift {
+        point: PointId,
+    },
+    /// Drop one point.
+    DropPoint {
+        point: PointId,
+    },
+    /// Take away what no point needs, and what was unlinked longer ago than the grace.
+    Gc {
+        grace_millis: u64,
     },
     Runs,
     /// What past runs of a plan have taken and how old its groups' points are: an [`muster_forecast::Evidence`].

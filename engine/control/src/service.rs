@@ -7,11 +7,13 @@
 
 use crate::answers::*;
 use crate::dossier;
+use crate::guarded::Guarded;
 use crate::history::evidence;
 use crate::repoint;
 use crate::request::{Event, Request, SOCKET_PROTOCOL, Sink};
 use crate::runs::{ActiveRuns, Follow};
 use crate::sites::Sites;
+use crate::upkeep;
 use muster_executor::{Executor, TakenOver};
 use muster_hooks::HookHost;
 use muster_journal::{Opening, RunState, RunStatus, RunStore, RunSummary};
@@ -22,6 +24,7 @@ use muster_steps::Steps;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,6 +33,7 @@ use tokio::task::JoinHandle;
 pub struct Control {
     /// `muster 4711 on hq-ops: replicate`.
     pub(crate) name: String,
+    vault_url: String,
     store: Arc<dyn StateStore>,
     replicator: Arc<Replicator>,
     runs: ActiveRuns,
@@ -74,7 +78,9 @@ impl Control {
         let Parts { name, vault_url, store, sites, clock, random } = parts;
         let sites = sites.0;
         let replicator =
-            Arc::new(Replicator::new(store.clone(), sites.clone(), vault_url, clock.clone(), random.clone()));
+            Arc::new(Replicator::new(store.clone(), sites.clone(), vault_url.clone(), clock.clone(), random.clone()));
+        let guard = |(name, site)| (name, Arc::new(Guarded::new(site, store.clone())) as Arc<dyn Site>);
+        let sites = sites.into_iter().map(guard).collect();
         let hooks = HookHost::new(clock.clone(), random.clone());
         let recovery: Arc<dyn Recovery> = replicator.clone();
         let steps = Arc::new(Steps::new(sites, recovery, store.clone(), hooks, clock.clone()));
@@ -83,6 +89,7 @@ impl Control {
         let schedule = Mutex::new(None);
         Arc::new(Self {
             name,
+            vault_url,
             store,
             replicator,
             runs,
@@ -148,6 +155,17 @@ impl Control {
             Request::Answer { run, step, answer } => {
                 let driven = self.runs.answer_question(&run, step, answer).await?;
                 Ok(json!({ "driven": driven }))
+            }
+            Request::Keep { point, until, who, why } => {
+                answer(&self.replicator.keep(&point, until, &who, &why).await?.words(self.clock.now()))
+            }
+            Request::Lift { point } => {
+                answer(&self.replicator.lift(&point).await?.map(|keep| keep.words(self.clock.now())))
+            }
+            Request::DropPoint { point } => answer(&self.replicator.drop_point(&point).await?),
+            Request::Gc { grace_millis } => {
+                let grace = Duration::from_millis(grace_millis);
+                answer(&upkeep::gc(&self.replicator, &self.vault_url, grace).await?)
             }
             Request::Runs => answer(&newest_first(&self.store).await?),
             Request::Evidence { plan } => {
@@ -341,10 +359,14 @@ pub(crate) async fn points(replicator: &Replicator, group: Option<GroupName>) ->
         None => known,
     };
     let mut points = Vec::new();
+    let mut barriers = BTreeMap::new();
     for group in groups {
-        points.extend(replicator.points(&group).await?);
+        for record in replicator.point_records(&group).await? {
+            barriers.insert(record.summary.id.clone(), record.barriers);
+            points.push(record.summary);
+        }
     }
-    Ok(PointsAnswer { points })
+    Ok(PointsAnswer { points, kept: upkeep::kept(replicator).await?, barriers })
 }
 
 fn not_protected(group: &GroupName, known: &[GroupName]) -> Failure {
