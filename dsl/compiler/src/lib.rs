@@ -227,6 +227,10 @@ fn facts_of(program: &Program, plan: &PlanModel, sound: bool) -> PlanFacts {
 }
 
 impl Checked {
+    /// Names in the keyring of the secrets that the plans use, each once.
+    pub fn keyring(&self) -> std::collections::BTreeSet<&str> {
+        self.program.secrets.values().map(String::as_str).collect()
+    }
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }

@@ -69,6 +69,11 @@ fn resolve_route(cx: &Context<'_>, module: usize, route: &ast::Route) -> Option<
     let left = cx.declared(module, &route.left, Kind::Site);
     let right = cx.declared(module, &route.right, Kind::Site);
     let vault = facts.expr(cx, "vault").and_then(|expr| cx.text(module, &Context::no_env(), expr));
+    if let (Some(text), Some(fact)) = (&vault, facts.get("vault"))
+        && let Some(expr) = plain(cx, fact)
+    {
+        crate::vault_url::check(cx, text, expr.span);
+    }
     let vault_at = facts.get("vault-at").and_then(|fact| {
         let expr = plain(cx, fact)?;
         match cx.expect(module, &Context::no_env(), expr, &Type::Named(Kind::Site))? {
