@@ -10,7 +10,7 @@ use crate::vault::VaultId;
 use bytes::Bytes;
 
 /// Objects tried, one after another.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 /// Creators of each at once.
 const CREATORS: usize = 4;
 

@@ -29,6 +29,7 @@ pub struct SimulatedEstate {
     key: PathBuf,
     ports: BTreeMap<String, u16>,
     agents: BTreeMap<String, Child>,
+    environment: Vec<(String, String)>,
 }
 
 impl SimulatedEstate {
@@ -45,9 +46,16 @@ impl SimulatedEstate {
             key: key.to_owned(),
             ports,
             agents: BTreeMap::new(),
+            environment: Vec::new(),
         };
         estate.laboratory(&["new", HOME, &folder.join(HOME).display().to_string()])?;
         Ok(estate)
+    }
+
+    /// The same, with agents that have more in their environment: what it takes to reach their vault.
+    pub fn with_environment(mut self, environment: Vec<(String, String)>) -> Self {
+        self.environment = environment;
+        self
     }
 
     /// The laboratory of the binary: makes estates and checks images. Answers with what it prints.
@@ -95,6 +103,7 @@ impl Estate for SimulatedEstate {
             .args(["--listen", &format!("{}:{port}", own_address())])
             .arg("--key-file")
             .arg(&self.key)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -140,6 +140,8 @@ impl SeaweedFs {
                 format!("-master={masters}"),
                 format!("-defaultReplicaPlacement={REPLICATION}"),
                 "-s3=false".into(),
+                // Its place by default is one of the whole machine.
+                "-localSocket=filer.sock".into(),
             ],
         )
     }
@@ -154,6 +156,7 @@ impl SeaweedFs {
                 format!("-ip.bind={}", self.address),
                 format!("-port={port}"),
                 format!("-port.grpc={}", port + 10_000),
+                "-localSocket=s3.sock".into(),
                 "-port.lance=0".into(),
                 "-port.iceberg=0".into(),
                 format!("-filer={}:{FILER_PORT}", self.address),
