@@ -1,6 +1,8 @@
 //! The command line, as clap reads it. Help texts are the man page.
 
+use crate::commands::bundle::BundleOptions;
 use crate::commands::foresee::Asked;
+use crate::commands::report::ReportOptions;
 use crate::commands::test::TestOptions;
 use crate::commands::what_if::Circumstances;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -40,6 +42,9 @@ pub struct Common {
     /// File whose first line is a passphrase of the vault.
     #[arg(long, global = true, value_name = "FILE", env = "MUSTER_PASSPHRASE_FILE", conflicts_with = "key_file")]
     passphrase_file: Option<PathBuf>,
+    /// Take plans and the address of the vault from a bundle (see `bundle`) instead of a folder.
+    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_BUNDLE")]
+    pub bundle: Option<PathBuf>,
     /// Print data as JSON on stdout.
     #[arg(long, global = true)]
     pub json: bool,
@@ -95,6 +100,9 @@ pub struct RunOptions {
     /// Return as soon as only a person can go on (exit code 4) instead of waiting for `muster approve` or `decide`.
     #[arg(long)]
     pub no_wait: bool,
+    /// Show a live table where there is a terminal: what runs, what waits for whom, the time left; answer with its keys.
+    #[arg(long)]
+    pub watch: bool,
     /// Take the vault over although another muster seems alive; the other one is fenced. Needs `--by` and `--why`, which
     /// the journal of each run keeps that is taken up from it.
     #[arg(long)]
@@ -167,6 +175,22 @@ pub enum Command {
     },
     /// List recovery points.
     Points { group: Option<String> },
+    /// Keep a recovery point, let it go, or delete it.
+    #[command(subcommand)]
+    Point(PointCommand),
+    /// Read every object that a recovery point needs and compare it with what was noted when it was stored: finds rot
+    /// and tampering without any key of the vault. Exits with 1 when something is damaged.
+    Scrub,
+    /// Open and check every frame of recovery points with the vault's key; shows the cut of each point. Exits with 1 when
+    /// something is damaged.
+    Verify {
+        /// The newest point of each group when none is named.
+        #[arg(conflicts_with = "all")]
+        point: Option<String>,
+        /// Every point.
+        #[arg(long)]
+        all: bool,
+    },
     /// Write the disks of a recovery point as raw image files.
     Materialise {
         point: String,
@@ -339,6 +363,17 @@ pub enum Command {
         #[arg(long)]
         verify: bool,
     },
+    /// Show a run's live table, whoever drives it; the newest run when none is named.
+    Watch {
+        run: Option<String>,
+        #[command(flatten)]
+        signature: Signature,
+    },
+    /// What a run did, for whoever asks afterwards: times, losses, signatures; signed with a key of the vault. Or check one.
+    Report(ReportOptions),
+    /// Pack plans, inventory, hooks and the catalogue of the vault into one signed file for the night in which nothing else
+    /// is left; `--bundle FILE` lets every command work from it.
+    Bundle(BundleOptions),
     /// Run the site agent beside a site's machines.
     Agent {
         #[arg(long, value_enum)]
@@ -383,9 +418,43 @@ pub enum VaultCommand {
     Init,
     /// What the vault holds.
     Info,
+    /// Take away what no recovery point needs: first out of the catalogue, and by a later call, once the grace has passed,
+    /// out of the store.
+    Gc {
+        /// How long what was unlinked may still be read by a machine that runs from it.
+        #[arg(long, value_name = "TIME", default_value = "24h")]
+        grace: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
     /// Who may open the vault.
     #[command(subcommand)]
     Key(KeyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PointCommand {
+    /// Keep a point until somebody releases it, or with `--until` until that date, before which nobody can let it go.
+    Hold {
+        point: String,
+        /// `2034-01-01` or a moment, `2034-01-01T06:00:00Z`. Can be moved out later, never in.
+        #[arg(long, value_name = "DATE")]
+        until: Option<String>,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Lift the hold of a point. A date stands.
+    Release {
+        point: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Delete a point. One that is held or kept, that a run needs, or that is the newest of its group is refused.
+    Delete {
+        point: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
 }
 
 #[derive(Debug, Subcommand)]

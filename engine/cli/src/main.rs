@@ -14,8 +14,8 @@ mod output;
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
-    agent, check, diff, drift, dry_run, import, keys, laboratory, machines, operate, people, plans, replicate, show,
-    test, vault, what_if,
+    agent, bundle, check, diff, drift, dry_run, import, keys, laboratory, machines, operate, people, plans, replicate,
+    report, show, test, upkeep, vault, watch, what_if,
 };
 use exit::Exit;
 use muster_ports::Result;
@@ -46,7 +46,13 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<Exit> {
-    let common = &arguments.common;
+    let mut common = arguments.common;
+    // Held to the end: the plans of a bundle lie in a folder of their own as long.
+    let _unpacked = match common.bundle.clone() {
+        Some(file) => Some(bundle::enter(&mut common, &file).await?),
+        None => None,
+    };
+    let common = &common;
     match arguments.command {
         Command::Check { fix, sarif } => check::check(common, check::CheckOptions { fix, sarif }),
         Command::Fmt { files, check } => plans::fmt(common, &files, check),
@@ -55,6 +61,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Inventory(InventoryCommand::Pull) => vault::pull_inventory(common).await,
         Command::Vault(VaultCommand::Init) => vault::init(common).await,
         Command::Vault(VaultCommand::Info) => vault::info(common).await,
+        Command::Vault(VaultCommand::Gc { grace, options }) => upkeep::gc(common, &grace, &options).await,
         Command::Vault(VaultCommand::Key(command)) => keys::key(common, command).await,
         Command::Protect { groups, options } => replicate::protect(common, groups, &options).await,
         Command::Replicate { once, until_protected, options } => {
@@ -64,6 +71,9 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Machines => machines::machines(common).await,
         Command::Power { word, site, machine } => machines::power(common, word, site, machine).await,
         Command::Points { group } => show::points(common, group).await,
+        Command::Point(command) => upkeep::point(common, command).await,
+        Command::Scrub => upkeep::scrub(common).await,
+        Command::Verify { point, all } => upkeep::verify(common, point, all).await,
         Command::Materialise { point, machines, to } => vault::materialise(common, point, machines, &to).await,
         Command::Runs => show::runs(common).await,
         Command::Log { run, verify } => show::log(common, run, verify).await,
@@ -96,6 +106,9 @@ async fn run(arguments: Arguments) -> Result<Exit> {
             people::decide(common, run, step, decision, &signature).await
         }
         Command::Approve { run, step, no, signature } => people::approve(common, run, step, no, &signature).await,
+        Command::Watch { run, signature } => watch::watch(common, run, &signature).await,
+        Command::Report(options) => report::report(common, &options).await,
+        Command::Bundle(options) => bundle::bundle(common, &options).await,
         Command::Agent { provider, site, folder, listen } => agent::agent(common, provider, site, folder, listen).await,
         Command::CutWatchdog => agent::cut_watchdog().await,
         Command::Import(command) => import::import(common, command),
@@ -127,7 +140,7 @@ fn log_to_stderr(common: &Common) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{level},slatedb=off,object_store=off")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| commands::watch_screen::LogWriter)
         .with_ansi(output::color_on_stderr(common))
         .with_target(false)
         .init();

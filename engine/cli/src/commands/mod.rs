@@ -1,6 +1,7 @@
 //! One file per family of commands. Each returns the exit code or a failure, which `main` prints.
 
 pub mod agent;
+pub mod bundle;
 pub mod check;
 pub mod diff;
 pub mod drift;
@@ -15,8 +16,14 @@ pub mod operate;
 pub mod people;
 pub mod plans;
 pub mod replicate;
+pub mod report;
 pub mod show;
 pub mod stale;
 pub mod test;
+pub mod upkeep;
 pub mod vault;
+pub mod watch;
+pub mod watch_screen;
+pub mod watch_state;
+pub mod watch_view;
 pub mod what_if;

@@ -1,6 +1,6 @@
 //! Operations: compile a runsheet, show it or run it.
 
-use super::{open, plans, stale};
+use super::{open, plans, stale, watch};
 use crate::arguments::{Common, RunOptions};
 use crate::exit::Exit;
 use crate::output;
@@ -199,7 +199,7 @@ pub async fn cleanup(common: &Common, plan: String, options: &RunOptions) -> Res
         why: options.signature.why.clone(),
         wait: !options.no_wait,
     };
-    let answer: Result<RunAnswer> = access.ask(&request, common).await;
+    let answer = watch::follow(&access, &request, common, options).await;
     access.close().await;
     finish(common, answer?)
 }
@@ -233,7 +233,7 @@ pub async fn repoint(common: &Common, plan: String, point: String, options: &Run
         why: options.signature.why.clone(),
         wait: !options.no_wait,
     };
-    let answer: Result<RunAnswer> = access.ask(&request, common).await;
+    let answer = watch::follow(&access, &request, common, options).await;
     access.close().await;
     finish(common, answer?)
 }
@@ -242,7 +242,7 @@ pub async fn resume(common: &Common, run: Option<String>, options: &RunOptions) 
     let access = open::writing(common, None, "resume", options).await?;
     let by = Signed { who: open::who(&options.signature), why: options.signature.why.clone() };
     let request = Request::Resume { run: run.map(RunId::new), wait: !options.no_wait, by: Some(by) };
-    let answer: Result<RunAnswer> = access.ask(&request, common).await;
+    let answer = watch::follow(&access, &request, common, options).await;
     access.close().await;
     finish(common, answer?)
 }
@@ -282,7 +282,7 @@ async fn run_sheet(
         wait: !options.no_wait,
         presigned,
     };
-    let answer: Result<RunAnswer> = access.ask(&request, common).await;
+    let answer = watch::follow(&access, &request, common, options).await;
     access.close().await;
     finish(common, answer?)
 }

@@ -57,7 +57,7 @@ pub async fn approve(common: &Common, run: String, step: String, no: bool, signa
 }
 
 async fn record(common: &Common, request: Request, purpose: &str, signature: &Signature) -> Result<Exit> {
-    let options = RunOptions { signature: signature.clone(), no_wait: true, steal: false };
+    let options = RunOptions { signature: signature.clone(), no_wait: true, watch: false, steal: false };
     let access = open::writing(common, None, purpose, &options).await?;
     let answer: Result<serde_json::Value> = access.ask(&request, common).await;
     access.close().await;
