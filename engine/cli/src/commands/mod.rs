@@ -25,5 +25,7 @@ pub mod vault;
 pub mod watch;
 pub mod watch_screen;
 pub mod watch_state;
+#[cfg(test)]
+mod watch_tests;
 pub mod watch_view;
 pub mod what_if;

@@ -109,10 +109,11 @@ pub async fn points(common: &Common, group: Option<String>) -> Result<Exit> {
                 output::date_time(point.at.0),
                 format!("{:?}", point.kind).to_lowercase(),
                 machines.join(", "),
+                answer.kept.get(&point.id).cloned().unwrap_or_default(),
             ]
         })
         .collect();
-    output::data(output::table(&["group", "point", "at", "kind", "machines"], &rows));
+    output::data(output::table(&["group", "point", "at", "kind", "machines", "kept"], &rows));
     Ok(Exit::Done)
 }
 

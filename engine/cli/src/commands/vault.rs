@@ -34,6 +34,7 @@ pub async fn info(common: &Common) -> Result<Exit> {
     let vault = Vault::open(&url, &common.key()?).await?;
     let facts = vault.info().await?;
     let segments = vault.segments().await?;
+    let lock = vault.place().bucket_lock().await.map(|lock| lock.to_string());
     let stored: u64 = segments.iter().map(|segment| segment.stored_bytes).sum();
     let access = open::reading(common, project.as_ref()).await?;
     let status: StatusAnswer = access.ask(&Request::Status, common).await?;
@@ -41,12 +42,12 @@ pub async fn info(common: &Common) -> Result<Exit> {
     if common.json {
         output::json(&serde_json::json!({
             "url": facts.url, "id": facts.id, "format": facts.format, "keys": facts.slots.len(), "segments": segments.len(), "stored_bytes": stored,
-            "groups": status.groups, "holder": status.holder,
+            "groups": status.groups, "holder": status.holder, "bucket_lock": lock,
         }));
         return Ok(Exit::Done);
     }
     output::data(format!(
-        "vault     {}\nurl       {}\nformat    {}\nkeys      {}\nsegments  {}\nstored    {}\ngroups    {}\nheld by   {}\n",
+        "vault     {}\nurl       {}\nformat    {}\nkeys      {}\nsegments  {}\nstored    {}\ngroups    {}\nheld by   {}\nlock      {}\n",
         facts.id,
         facts.url,
         facts.format,
@@ -55,6 +56,7 @@ pub async fn info(common: &Common) -> Result<Exit> {
         output::bytes(stored),
         status.groups.len(),
         status.holder.as_deref().unwrap_or("nobody"),
+        lock.as_deref().unwrap_or("the store cannot be asked"),
     ));
     Ok(Exit::Done)
 }

@@ -21,6 +21,8 @@ pub struct Shop {
     pub estate: SimulatedEstate,
     pub folder: TempDir,
     vault: PathBuf,
+    /// Where the vault is when it is in no folder, and what a process needs in its environment to get there.
+    store: Option<(String, Vec<(String, String)>)>,
 }
 
 /// What a command said and how it ended.
@@ -70,6 +72,16 @@ impl Shop {
 
     /// The same, with the vault somewhere else.
     pub fn with_vault(place: impl FnOnce(&Path) -> PathBuf) -> Self {
+        Self::at(place, None)
+    }
+
+    /// The same, with the vault in an object store.
+    #[allow(dead_code, reason = "the tests of stores do")]
+    pub fn with_store(url: &str, environment: &[(String, String)]) -> Self {
+        Self::at(|folder| folder.join("no-vault"), Some((url.to_owned(), environment.to_vec())))
+    }
+
+    fn at(place: impl FnOnce(&Path) -> PathBuf, store: Option<(String, Vec<(String, String)>)>) -> Self {
         // Short: Unix sockets live below it, and their paths may have 107 bytes.
         let folder = tempfile::Builder::new().prefix("mus-").tempdir().unwrap();
         let at = folder.path();
@@ -77,8 +89,9 @@ impl Shop {
         std::fs::create_dir_all(at.join("run")).unwrap();
         let estate =
             SimulatedEstate::new(&at.join("lab"), Path::new(BINARY), &at.join("muster.key"), "in a test").unwrap();
+        let estate = estate.with_environment(store.iter().flat_map(|(_, environment)| environment.clone()).collect());
         let vault = place(at);
-        let mut shop = Self { estate, folder, vault };
+        let mut shop = Self { estate, folder, vault, store };
         shop.write_plans(|text| text);
         for site in [HOME, AWAY] {
             shop.estate.start(site).unwrap();
@@ -112,7 +125,11 @@ impl Shop {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plans/shop/shop.plan");
         let text = change(std::fs::read_to_string(source).unwrap());
         std::fs::write(self.plans().join("shop.plan"), text).unwrap();
-        let sites = self.estate.sites_plan(&format!("file://{}", self.vault().display()));
+        let url = match &self.store {
+            Some((url, _)) => url.clone(),
+            None => format!("file://{}", self.vault().display()),
+        };
+        let sites = self.estate.sites_plan(&url);
         std::fs::write(self.plans().join("sites.plan"), sites).unwrap();
     }
 
@@ -133,6 +150,7 @@ impl Shop {
         command.env("MUSTER_PLANS", self.plans()).env("MUSTER_KEY_FILE", self.key()).env("MUSTER_USER", "tester");
         command.env("XDG_RUNTIME_DIR", self.folder.path().join("run")).env("NO_COLOR", "1").env_remove("RUST_LOG");
         command.env_remove("MUSTER_VAULT");
+        command.envs(self.store.iter().flat_map(|(_, environment)| environment.clone()));
         command
     }
 

@@ -18,7 +18,9 @@ fn main() -> ExitCode {
     let library = include_str!("../../../stdlib/packages.txt").lines();
     // What the reader of the vault's format needs, which is not of this engine.
     let reader = include_str!("../../../../engine/vault/tests/format/packages.txt").lines();
-    let packages: Vec<&str> = muster_lab::packages().into_iter().chain(library).chain(reader).collect();
+    // What installs the object stores that vaults are tried on.
+    let stores = include_str!("../../../stores/packages.txt").lines();
+    let packages: Vec<&str> = muster_lab::packages().into_iter().chain(library).chain(reader).chain(stores).collect();
     let ability = machine::prepare(&packages, &say);
     match &ability {
         Ability::RealMachines => say("real machines: yes"),

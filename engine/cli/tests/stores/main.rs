@@ -1,0 +1,91 @@
+//! The real binary with its vault in real object stores: a SeaweedFS cluster, parts of which are killed, and Azurite.
+//!
+//! Machines are simulated, their disks are real files, replicated for real; see `simulated`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is wrong")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
+#![allow(clippy::print_stdout, reason = "a failed test says what it tried")]
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+
+#[allow(dead_code, reason = "its other users need the rest")]
+#[path = "../simulated/shop.rs"]
+mod shop;
+
+use muster_demo::estate::{AWAY, Estate, HOME};
+use muster_stores::{Azurite, SeaweedFs, Store};
+use shop::{MACHINES, Shop};
+use std::time::Instant;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A protected shop whose vault is in that store.
+fn shop(store: &Store) -> Shop {
+    let shop = Shop::with_store(&store.url, &store.environment);
+    shop.write_plans(|text| text.replace("every 10s", "every 2s"));
+    let shop = shop.protect();
+    let info = shop.json(&["vault", "info"]);
+    assert_eq!(info["url"], store.url);
+    assert!(info["stored_bytes"].as_u64().unwrap() > 0, "{info}");
+    shop
+}
+
+/// Every operation but the way home, with what was recovered looked at.
+fn rehearse_and_lose_home(mut shop: Shop) {
+    shop.type_in(&["scrub"]).ends(0);
+    shop.play(&["drill", "shop"]);
+    shop.play(&["cleanup", "shop"]);
+    shop.assert_runs_at(HOME);
+    shop.type_in(&["replicate", "--once"]).ends(0);
+    let had = shop.recovered();
+    shop.estate.kill(HOME).unwrap();
+    // Nobody can say whether the machines of a silent site still run.
+    shop.play(&["failover", "shop", "--accept-split-brain"]);
+    let runs: Vec<String> = shop.live();
+    assert!(MACHINES.iter().all(|machine| runs.contains(&format!("{machine}@{AWAY}"))), "{runs:?}");
+    assert!(shop.estate.last_on_disk(AWAY).unwrap() >= had, "an acknowledged point is lost");
+    let verified = shop.json(&["verify", "--all"]);
+    assert!(verified["damaged"].as_array().unwrap().is_empty(), "{verified}");
+    let scrubbed = shop.json(&["scrub"]);
+    assert!(scrubbed["damaged"].as_array().unwrap().is_empty(), "{scrubbed}");
+    shop.type_in(&["vault", "gc", "--grace", "0s"]).ends(0);
+    shop.json(&["verify"]);
+}
+
+/// Points come after that moment, and those there were can be recovered.
+fn goes_on(shop: &Shop, what: &str) {
+    let (began, points) = (Instant::now(), shop.points());
+    let newest = shop.newest_point("orders");
+    shop.wait_until_long(&format!("fresh points after {what}"), || shop.points() >= points + 4);
+    println!("{what}: four more points after {:.1} s", began.elapsed().as_secs_f64());
+    let to = tempfile::tempdir().unwrap();
+    shop.type_in(&["materialise", &newest, "db", "app", "--to", &to.path().display().to_string()]).ends(0);
+    assert!(shop.estate.check_point(to.path()).unwrap().last > 0);
+}
+
+#[test]
+fn a_vault_on_seaweedfs_outlives_a_volume_server_and_the_leading_master() {
+    let mut cluster = SeaweedFs::start();
+    runtime().block_on(cluster.make_bucket("vaults"));
+    let shop = shop(&cluster.store("vaults", "shop", 0));
+    let mut replication = shop.replicating();
+    goes_on(&shop, "the beginning");
+    cluster.kill_volume_server(0);
+    goes_on(&shop, "the death of a volume server");
+    let leader = cluster.kill_leader();
+    goes_on(&shop, "the death of the leading master");
+    assert!(replication.is_running(), "{}", replication.log());
+    cluster.revive_master(leader);
+    cluster.revive_volume_server(0);
+    replication.kill();
+    // It could not give its lease back.
+    shop.wait_until_long("the lease has run out", || shop.type_in(&["replicate", "--once"]).code == Some(0));
+    rehearse_and_lose_home(shop);
+}
+
+#[test]
+fn a_vault_on_azure_blob_storage_holds_the_whole_story() {
+    let azurite = Azurite::start();
+    azurite.make_container("vaults");
+    rehearse_and_lose_home(shop(&azurite.store("vaults", "shop")));
+}
