@@ -55,15 +55,19 @@ pub(crate) fn html(text: &str) -> String {
     out
 }
 
-/// For a cell of a table or a line of a list: every character that CommonMark or its tables could read is escaped.
+/// For a cell of a table or a line of a list: every character that CommonMark or its tables could read is escaped, and
+/// what opens a tag is an entity, for readers that know no escapes.
 pub(crate) fn markdown(text: &str) -> String {
-    const READ: &str = "\\`*_{}[]<>()#!|~&$^=\"'";
+    const READ: &str = "\\`*_{}[]()#!|~$^=\"'";
     let mut out = String::with_capacity(text.len());
     for c in plain(text).chars() {
-        if READ.contains(c) {
-            out.push('\\');
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            c if READ.contains(c) => out.extend(['\\', c]),
+            c => out.push(c),
         }
-        out.push(c);
     }
     out
 }
@@ -86,7 +90,7 @@ mod tests {
             html("<script>\"a\" & 'b'\n--></td>"),
             "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39; --&gt;&lt;/td&gt;"
         );
-        assert_eq!(markdown("a|b `c`\n# <b>"), "a\\|b \\`c\\` \\# \\<b\\>");
+        assert_eq!(markdown("a|b `c`\n# <b>"), "a\\|b \\`c\\` \\# &lt;b&gt;");
         assert_eq!(html("\u{202e}gpj\u{7}"), "\u{fffd}gpj\u{fffd}");
     }
 }

@@ -11,6 +11,7 @@ pub mod import;
 pub mod keys;
 pub mod laboratory;
 pub mod machines;
+pub mod metrics;
 pub mod open;
 pub mod operate;
 pub mod people;

@@ -10,6 +10,7 @@
 
 mod control;
 mod damage;
+mod evidence;
 mod foresight;
 mod full;
 mod holders;
@@ -22,4 +23,5 @@ mod repoint;
 mod sheets;
 mod shop;
 mod story;
+mod watch;
 mod takeover;
