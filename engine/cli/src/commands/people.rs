@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::output;
 use muster_control::Request;
 use muster_journal::{Answer, Decision};
-use muster_ports::{Result, RunId, StepId};
+use muster_ports::{Failure, Result, RunId, StepId};
 use std::path::Path;
 
 pub async fn decide(
@@ -24,6 +24,11 @@ pub async fn decide(
         DecisionWord::Redo => Decision::Redo,
         DecisionWord::Abort => Decision::Abort,
     };
+    // A step that is tried again tells by itself whether that was right; everything else has to be told.
+    if decision != Decision::Retry && signature.why.trim().is_empty() {
+        return Err(Failure::refused(format!("`{decision}` asks for a reason"))
+            .help("say `--why TEXT`: the journal tells in the morning why it was done"));
+    }
     let request = Request::Decide {
         run: RunId::new(run),
         step: StepId::new(step),

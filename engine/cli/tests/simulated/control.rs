@@ -115,6 +115,7 @@ fn a_decision_about_a_step_that_does_not_wait_is_refused_by_name() {
         let said = shop.type_in(&["decide", &run, step, decision, "--why", "a slip"]).ends(5);
         said.says(&[&format!("`{decision}` is not possible for `{step}`, which is {stand}"), "hint: "]);
     }
+    shop.type_in(&["decide", &run, "ready/verify", "skip"]).ends(5).says(&["`skip` asks for a reason", "--why"]);
     shop.type_in(&["approve", &run, "ready/verify"]).ends(5).says(&["`ready/verify` asks nothing now"]);
     assert_eq!(records(&shop, &run), before, "a refused word leaves no record");
     shop.type_in(&["approve", &run, &question]).ends(0);
