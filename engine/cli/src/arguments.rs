@@ -159,11 +159,19 @@ pub enum Command {
         /// Stop when every group has a recovery point.
         #[arg(long, conflicts_with = "once")]
         until_protected: bool,
+        /// Stop the schedule of these groups (all when none is named), until `--resume`. Changes are still tracked.
+        #[arg(long, num_args = 0.., value_name = "GROUP", conflicts_with_all = ["once", "until_protected"])]
+        pause: Option<Vec<String>>,
+        /// Let the schedule of these groups (all when none is named) go on.
+        #[arg(long, num_args = 0.., value_name = "GROUP", conflicts_with_all = ["once", "until_protected", "pause"])]
+        resume: Option<Vec<String>>,
         #[command(flatten)]
         options: RunOptions,
     },
     /// Show plans, groups, lag, and what is legal now.
     Status,
+    /// Print how replication stands as metrics, in the text format of Prometheus.
+    Metrics,
     /// What runs where: every instance at every site.
     Machines,
     /// Switch one machine on or off at a site: for laboratories, and for repairs by hand.

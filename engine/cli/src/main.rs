@@ -14,7 +14,7 @@ mod output;
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
-    agent, bundle, check, diff, drift, dry_run, import, keys, laboratory, machines, operate, people, plans, replicate,
+    agent, bundle, check, diff, drift, dry_run, import, keys, laboratory, machines, metrics, operate, people, plans, replicate,
     report, show, test, upkeep, vault, watch, what_if,
 };
 use exit::Exit;
@@ -64,10 +64,17 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Vault(VaultCommand::Gc { grace, options }) => upkeep::gc(common, &grace, &options).await,
         Command::Vault(VaultCommand::Key(command)) => keys::key(common, command).await,
         Command::Protect { groups, options } => replicate::protect(common, groups, &options).await,
-        Command::Replicate { once, until_protected, options } => {
+        Command::Replicate { pause: Some(groups), options, .. } => {
+            replicate::pause(common, groups, true, &options).await
+        }
+        Command::Replicate { resume: Some(groups), options, .. } => {
+            replicate::pause(common, groups, false, &options).await
+        }
+        Command::Replicate { once, until_protected, options, .. } => {
             replicate::replicate(common, once, until_protected, &options).await
         }
         Command::Status => show::status(common).await,
+        Command::Metrics => metrics::metrics(common).await,
         Command::Machines => machines::machines(common).await,
         Command::Power { word, site, machine } => machines::power(common, word, site, machine).await,
         Command::Points { group } => show::points(common, group).await,

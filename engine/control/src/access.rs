@@ -132,6 +132,7 @@ impl Access {
             clock,
             random: Arc::new(SystemRandom),
         });
+        control.fold_with(Arc::new(vault.clone()));
         let serving = socket::serve(control.clone(), socket.clone());
         let server = tokio::spawn(async move {
             if let Err(failure) = serving.await {

@@ -32,6 +32,13 @@ pub enum Request {
     },
     /// Replicate on the clock of the policies from now on, as long as this process holds the vault.
     Replicate,
+    /// Stops the schedule of these groups (all when empty), or lets it go on.
+    Schedule {
+        groups: Vec<GroupName>,
+        pause: bool,
+        who: String,
+        why: String,
+    },
     /// One cycle of these groups now (all when empty).
     Cycle {
         groups: Vec<GroupName>,

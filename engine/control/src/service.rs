@@ -18,12 +18,12 @@ use muster_executor::{Executor, TakenOver};
 use muster_hooks::HookHost;
 use muster_journal::{Opening, RunState, RunStatus, RunStore, RunSummary};
 use muster_ports::*;
-use muster_replication::{Recovery, Replicator};
+use muster_replication::{Folding, Recovery, Replicator};
 use muster_runsheet::{Action, Estate, Kind, Node, PlanState, PointChoice, Runsheet};
 use muster_steps::Steps;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -43,6 +43,30 @@ pub struct Control {
     lost: Mutex<Option<Failure>>,
     /// Requests of other commands under way.
     at_work: watch::Sender<Work>,
+    /// Who can write layers anew; set once the vault's key is at hand.
+    folding: OnceLock<Arc<dyn Folding>>,
+}
+
+/// How often lineages are looked through for layers to fold: far more often than [`muster_replication::folding`] finds
+/// enough of them.
+const FOLD_EVERY: Duration = Duration::from_secs(60);
+
+async fn fold(replicator: &Replicator, folding: &dyn Folding) {
+    match replicator.fold(folding).await {
+        Ok(report) if report.folds > 0 => tracing::info!(?report, "layers were folded"),
+        Ok(_) => {}
+        // The layers stay as they are, and are looked at again.
+        Err(failure) => tracing::warn!("layers were not folded: {failure}"),
+    }
+}
+
+/// Never ends.
+async fn fold_for_ever(replicator: Arc<Replicator>, folding: Option<Arc<dyn Folding>>, clock: Arc<dyn Clock>) {
+    let Some(folding) = folding else { return std::future::pending().await };
+    loop {
+        clock.sleep(FOLD_EVERY).await;
+        fold(&replicator, folding.as_ref()).await;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,6 +121,7 @@ impl Control {
             schedule,
             lost: Mutex::new(None),
             at_work: watch::Sender::default(),
+            folding: OnceLock::new(),
         })
     }
 
@@ -115,6 +140,7 @@ impl Control {
                 self.cycle(groups, sink.as_ref()).await?;
                 answer(&self.status().await?)
             }
+            Request::Schedule { groups, pause, who, why } => answer(&self.pause(groups, pause, &who, &why).await?),
             Request::Replicate => {
                 self.keep_replicating();
                 answer(&self.status().await?)
@@ -238,16 +264,40 @@ impl Control {
         Ok(())
     }
 
+    /// These groups, or all that are protected.
+    async fn or_all(&self, groups: Vec<GroupName>) -> Result<Vec<GroupName>> {
+        if !groups.is_empty() {
+            return Ok(groups);
+        }
+        Ok(self.replicator.status().await?.into_iter().map(|status| status.group).collect())
+    }
+
+    async fn pause(&self, groups: Vec<GroupName>, pause: bool, who: &str, why: &str) -> Result<Vec<GroupName>> {
+        let groups = self.or_all(groups).await?;
+        for group in &groups {
+            match pause {
+                true => self.replicator.pause(group, who, why).await?,
+                false => self.replicator.resume(group).await?,
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Folds long lineages with this from now on: every cycle's layers would otherwise be read one by one for ever.
+    pub(crate) fn fold_with(&self, folding: Arc<dyn Folding>) {
+        // The first one stays: it is set once, when the vault is opened.
+        let _ = self.folding.set(folding);
+    }
+
     async fn cycle(&self, groups: Vec<GroupName>, sink: &dyn Sink) -> Result<()> {
-        let groups = if groups.is_empty() {
-            self.replicator.status().await?.into_iter().map(|status| status.group).collect()
-        } else {
-            groups
-        };
+        let groups = self.or_all(groups).await?;
         for group in groups {
             let told = Told { sink, what: group.to_string() };
             let point = self.replicator.cycle(&group, &told).await?;
             sink.tell(Event::Note { text: format!("{group}: point {}", point.id) });
+        }
+        if let Some(folding) = self.folding.get() {
+            fold(&self.replicator, folding.as_ref()).await;
         }
         Ok(())
     }
@@ -258,8 +308,10 @@ impl Control {
         if schedule.is_none() {
             let control = Arc::downgrade(self);
             let replicator = self.replicator.clone();
+            let (folding, clock) = (self.folding.get().cloned(), self.clock.clone());
             *schedule = Some(tokio::spawn(async move {
-                if let Err(failure) = replicator.run_until(std::future::pending()).await {
+                let folds = fold_for_ever(replicator.clone(), folding, clock);
+                if let Err(failure) = replicator.run_until(folds).await {
                     tracing::error!(%failure, "replication ends here");
                     if let Some(control) = control.upgrade()
                         && let Ok(mut lost) = control.lost.lock()

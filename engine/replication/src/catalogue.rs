@@ -1,6 +1,8 @@
 //! The catalogue as it lies in the state store: typed reading, nothing cached, so that the store is the only truth.
 
+use crate::folding::Strata;
 use crate::history::Lineages;
+use crate::keep::Keep;
 use crate::records::*;
 use muster_ports::*;
 use serde::Serialize;
@@ -79,12 +81,28 @@ impl Catalogue {
     pub(crate) async fn layers(&self, lineage: &LineageId) -> Result<Vec<Layer>> {
         self.all(&format!("layer/{lineage}/")).await
     }
+    /// The layers of a lineage and what they were folded into.
+    pub(crate) async fn strata(&self, lineage: &LineageId) -> Result<Strata> {
+        // The folds first: what they replace is unlinked later than they are written.
+        let folds = self.all(&format!("fold/{lineage}/")).await?;
+        Ok(Strata::new(self.layers(lineage).await?, folds))
+    }
+    pub(crate) async fn all_folds(&self) -> Result<Vec<Fold>> {
+        self.all("fold/").await
+    }
     pub(crate) async fn all_layers(&self) -> Result<Vec<Layer>> {
         self.all("layer/").await
     }
     pub(crate) async fn reclaims(&self) -> Result<Vec<(String, Reclaim)>> {
         let pairs = self.store.scan("reclaim/").await?;
         pairs.into_iter().map(|(key, value)| Ok((key.clone(), read(&key, &value)?))).collect()
+    }
+
+    pub(crate) async fn keeps(&self) -> Result<Vec<Keep>> {
+        self.all("keep/").await
+    }
+    pub(crate) async fn keep(&self, key: &str) -> Result<Option<Keep>> {
+        self.get(key.to_owned()).await
     }
 
     pub(crate) async fn held(&self) -> Result<BTreeSet<PointId>> {
@@ -96,8 +114,8 @@ impl Catalogue {
     pub(crate) async fn segments(&self, lineages: &Lineages, tip: &Tip) -> Result<Vec<SegmentRef>> {
         let mut segments = Vec::new();
         for step in crate::history::chain(lineages, tip)? {
-            let layers = self.layers(&step.lineage).await?;
-            segments.extend(layers.into_iter().filter(|layer| layer.seq <= step.seq).flat_map(|layer| layer.segments));
+            let strata = self.strata(&step.lineage).await?;
+            segments.extend(strata.cover(step.seq).into_iter().flat_map(|stratum| stratum.segments));
         }
         Ok(segments)
     }

@@ -227,7 +227,7 @@ impl Replicator {
             protection.resync = resync;
             self.catalogue.save(protection).await?;
         }
-        let totals = Totals {
+        let totals = Shares {
             done: shipments.iter().map(|_| AtomicU64::new(0)).collect(),
             expected: shipments.iter().map(|shipment| shipment.expected_bytes).sum(),
             sink: progress,
@@ -555,14 +555,14 @@ fn lost(machine: &MachineName, disk: &DiskName, tracking: &Tracking) -> String {
 }
 
 /// Progress of several disks as one.
-struct Totals<'a> {
+struct Shares<'a> {
     done: Vec<AtomicU64>,
     expected: u64,
     sink: &'a dyn Progress,
 }
 
 struct Part<'a> {
-    totals: &'a Totals<'a>,
+    totals: &'a Shares<'a>,
     index: usize,
 }
 

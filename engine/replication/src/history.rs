@@ -69,17 +69,20 @@ pub fn aged_out(
         .collect()
 }
 
-/// How far each lineage is needed: by a point, or by a replica that goes on from there.
-pub fn needed(lineages: &Lineages, points: &[Point], protections: &[Protection]) -> Result<BTreeMap<LineageId, u64>> {
-    let mut needed: BTreeMap<LineageId, u64> = BTreeMap::new();
+/// The places of each lineage that are needed: by a point, or by a replica that goes on from there.
+pub fn needed(
+    lineages: &Lineages,
+    points: &[Point],
+    protections: &[Protection],
+) -> Result<BTreeMap<LineageId, BTreeSet<u64>>> {
+    let mut needed: BTreeMap<LineageId, BTreeSet<u64>> = BTreeMap::new();
     let tips = points.iter().flat_map(|point| point.disks.iter().map(|disk| disk.tip.clone()));
     let disks = || protections.iter().flat_map(|protection| &protection.members).flat_map(|member| &member.disks);
     let replicas = disks().filter_map(|disk| disk.tip.clone());
     let next = disks().map(|disk| Tip { lineage: disk.lineage.clone(), seq: 0 });
     for tip in tips.chain(replicas).chain(next) {
         for step in chain(lineages, &tip)? {
-            let upto = needed.entry(step.lineage).or_default();
-            *upto = (*upto).max(step.seq);
+            needed.entry(step.lineage).or_default().insert(step.seq);
         }
     }
     Ok(needed)
@@ -97,16 +100,16 @@ fn lead(protection: &Protection) -> Duration {
 }
 
 /// When the next cycle begins. After a failure sooner than usual: 5 s, doubling, never later than the policy's cycle.
-pub fn due_at(protection: &Protection) -> Option<Timestamp> {
+pub fn due_at(protection: &Protection, now: Timestamp) -> Option<Timestamp> {
     if protection.suspended.is_some() || protection.paused.is_some() {
         return None;
     }
     let due = usual_due(protection);
     let due = protection.resync_required.as_ref().map_or(due, |required| due.max(required.from));
     // In hours in which nothing may leave a cut would only stand open.
-    let closed = crate::windows::pace(&protection.policy, due.max(protection.last_attempt.unwrap_or_default()));
+    let closed = crate::windows::pace(&protection.policy, due.max(now));
     let closed = closed.and_then(|spans| spans.first().copied()).filter(|span| span.bytes_per_second == Some(0));
-    Some(closed.map_or(due, |span| due.plus(Duration::from_millis(span.millis))))
+    Some(closed.map_or(due, |span| due.max(now).plus(Duration::from_millis(span.millis))))
 }
 
 fn usual_due(protection: &Protection) -> Timestamp {
@@ -267,7 +270,7 @@ mod tests {
                 Point { disks: vec![disk], ..point(1, 1) }
             }).collect();
             let needed = needed(&model.lineages, &points, &[]).unwrap();
-            let keep = |lineage: &LineageId, seq: u64| needed.get(lineage).is_some_and(|upto| seq <= *upto);
+            let keep = |lineage: &LineageId, seq: u64| needed.get(lineage).and_then(BTreeSet::last).is_some_and(|upto| seq <= *upto);
             for (tip, state) in &kept {
                 prop_assert_eq!(assemble(&model, keep, tip), *state);
             }

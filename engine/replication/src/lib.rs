@@ -17,15 +17,22 @@
 
 mod catalogue;
 mod cycle;
+pub mod folding;
 pub mod history;
+mod keep;
+mod pause;
 pub mod pipeline;
 mod reclaim;
 pub mod records;
 mod recover;
 pub mod recovery;
 mod replicator;
+pub mod retention;
 mod status;
+pub mod windows;
 
+pub use folding::{FoldOrder, FoldReport, Folding};
+pub use keep::{Hold, Keep};
 pub use reclaim::{GcReport, SegmentBin, StoredSegment};
 pub use recovery::{PointKind, PointSummary, Recovery};
 pub use replicator::Replicator;

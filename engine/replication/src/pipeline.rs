@@ -16,6 +16,7 @@ mod compare;
 mod file;
 mod land;
 mod level;
+mod pack;
 mod rate;
 mod ship;
 #[cfg(test)]

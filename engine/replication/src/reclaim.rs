@@ -9,10 +9,11 @@
 //! What is reclaimed: layers that only dropped points needed, which are those of lineages that were left (a direction
 //! that was turned, a group no longer protected, a branch behind a fork) and of disks that got a new first copy; and
 //! segments of cycles that never committed.
-//! What is not: an old layer below points that are kept. A disk at a point is the sum of its layers, so the first copy
-//! and every delta stay as long as a later point of the lineage does; folding them is the vault's work to come.
+//! And what was folded: a disk at a point is the sum of its layers, or of the folds that stand for them, so a layer goes
+//! once every point that is left reads the fold.
 
 use crate::catalogue::put;
+use crate::folding::Used;
 use crate::history;
 use crate::records::*;
 use crate::replicator::{Replicator, lock};
@@ -42,7 +43,7 @@ pub trait SegmentBin: Send + Sync + std::fmt::Debug {
 }
 
 #[async_trait]
-impl SegmentBin for muster_vault::Vault {
+impl SegmentBin for muster_vault::Place {
     async fn list(&self) -> Result<Vec<StoredSegment>> {
         let stored = |segment: muster_vault::StoredSegment| StoredSegment {
             name: segment.name,
@@ -76,8 +77,9 @@ pub struct GcReport {
 impl Replicator {
     /// Every segment that a layer of the catalogue names.
     pub async fn live_segments(&self) -> Result<BTreeSet<SegmentName>> {
-        let layers = self.catalogue.all_layers().await?;
-        Ok(layers.into_iter().flat_map(|layer| layer.segments).map(|segment| segment.name).collect())
+        let layers = self.catalogue.all_layers().await?.into_iter().flat_map(|layer| layer.segments);
+        let folds = self.catalogue.all_folds().await?.into_iter().flat_map(|fold| fold.segments);
+        Ok(layers.chain(folds).map(|segment| segment.name).collect())
     }
 
     /// Takes away what no point needs. `grace` is how long an unlinked segment may still be read by a machine that runs
@@ -94,15 +96,23 @@ impl Replicator {
         // While this lock is held no point comes back into use and no direction turns.
         let _points = self.points_lock.lock().await;
         let layers = self.catalogue.all_layers().await?;
+        let folds = self.catalogue.all_folds().await?;
         let lineages = self.catalogue.lineages().await?;
         let protections = self.catalogue.protections().await?;
         let points = self.catalogue.all_points().await?;
         // What is judged was read first and what is needed last: a cycle that commits meanwhile only adds.
         let needed = history::needed(&self.catalogue.lineages().await?, &points, &protections)?;
+        let used = Used::of(&layers, &folds, &needed);
         let now = self.clock.now();
         let mut batch = Vec::new();
+        for fold in folds.into_iter().filter(|fold| !used.has_fold(fold)) {
+            report.unlinked_layers += 1;
+            report.unlinked_bytes += fold.segments.iter().map(|segment| segment.stored_bytes).sum::<u64>();
+            batch.push(Write::delete(fold_key(&fold)));
+            batch.push(put(reclaim_fold_key(&fold), &Reclaim { unlinked: now, segments: fold.segments })?);
+        }
         for layer in layers {
-            if needed.get(&layer.lineage).is_some_and(|upto| layer.seq <= *upto) {
+            if used.has_layer(&layer) {
                 continue;
             }
             report.unlinked_layers += 1;
@@ -148,7 +158,8 @@ impl Replicator {
     async fn delete_orphans(&self, bin: &dyn SegmentBin, grace: Duration, report: &mut GcReport) -> Result<()> {
         // The list comes first: whatever is committed after it was made is then seen as live or as under way.
         let objects = bin.list().await?;
-        let under_way = self.lineages_under_way().await?;
+        let mut under_way = self.lineages_under_way().await?;
+        under_way.prefixes.extend(lock(&self.folding).iter().map(ToString::to_string));
         let mut named = self.live_segments().await?;
         for (_, reclaim) in self.catalogue.reclaims().await? {
             named.extend(reclaim.segments.into_iter().map(|segment| segment.name));

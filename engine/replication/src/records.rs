@@ -4,6 +4,7 @@
 //!   group/<group>/protection        what is replicated from where, and how far it is
 //!   lineage/<lineage>               whose replica it is, and where it forked from
 //!   layer/<lineage>/<seq>           segments one cycle wrote for one disk (none when it wrote none)
+//!   fold/<lineage>/<to>-<from>      the same segments, of many cycles, written once more as one
 //!   point/<group>/<point>           lineage and seq per disk
 //!   hold/<run>/<point>              a run needs the point
 //!   keep/<point>                    people keep the point
@@ -41,6 +42,17 @@ pub struct Layer {
     pub lineage: LineageId,
     pub seq: u64,
     /// In order; later ones win.
+    pub segments: Vec<SegmentRef>,
+}
+
+/// Layers of a lineage once more, as one: everything behind `from` up to and with `to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fold {
+    pub lineage: LineageId,
+    pub from: u64,
+    pub to: u64,
+    /// 1 is a fold of layers, 2 one of such folds.
+    pub rank: u32,
     pub segments: Vec<SegmentRef>,
 }
 
@@ -198,6 +210,13 @@ pub(crate) fn lineage_key(lineage: &LineageId) -> String {
 }
 pub(crate) fn layer_key(lineage: &LineageId, seq: u64) -> String {
     format!("layer/{lineage}/{seq:010}")
+}
+pub(crate) fn fold_key(fold: &Fold) -> String {
+    format!("fold/{}/{:010}-{:010}", fold.lineage, fold.to, fold.from)
+}
+/// Beside those of layers, which have one number.
+pub(crate) fn reclaim_fold_key(fold: &Fold) -> String {
+    format!("reclaim/{}/{:010}-{:010}", fold.lineage, fold.to, fold.from)
 }
 pub(crate) fn point_key(group: &GroupName, point: &PointId) -> String {
     format!("point/{group}/{point}")

@@ -5,6 +5,7 @@ use crate::cycle::Wish;
 use crate::history;
 use crate::records::*;
 use crate::recovery::PointSummary;
+use crate::retention;
 use futures::future::join_all;
 use muster_ports::*;
 use muster_runsheet::{Estate, GroupSheet, MachineSheet, PolicySheet};
@@ -37,6 +38,8 @@ pub struct Replicator {
     /// Cuts settled by this process, which need no healing.
     pub(crate) settled: Mutex<BTreeSet<BarrierId>>,
     last_retention: Mutex<Option<Timestamp>>,
+    /// Lineages that a fold is being written for: what it has stored so far is named by no record.
+    pub(crate) folding: Mutex<BTreeSet<LineageId>>,
 }
 
 /// How often a cycle is told again to give way.
@@ -91,6 +94,7 @@ impl Replicator {
             points_lock: tokio::sync::Mutex::default(),
             settled: Mutex::default(),
             last_retention: Mutex::default(),
+            folding: Mutex::default(),
         }
     }
 
@@ -145,6 +149,9 @@ impl Replicator {
                 last_cycle: None,
                 last_error: None,
                 resync: None,
+                resync_required: None,
+                paused: None,
+                totals: Totals::default(),
             },
         };
         self.site(&protection.source)?;
@@ -198,7 +205,7 @@ impl Replicator {
         }
     }
 
-    /// Stops replicating a group and drops its points, but those that a run holds. Nothing when it is not protected.
+    /// Stops replicating a group and drops its points, but those that a run or a person holds. Nothing when it is not protected.
     /// What they occupied is reclaimed by [`gc`](Self::gc).
     pub async fn unprotect(&self, group: &GroupName) -> Result<()> {
         let gate = self.gate(group);
@@ -213,7 +220,7 @@ impl Replicator {
             }
         }
         let _points = self.points_lock.lock().await;
-        let held = self.catalogue.held().await?;
+        let held = self.held().await?;
         let points = self.catalogue.points(group).await?;
         let dropped = points.iter().map(|point| &point.summary.id).filter(|id| !held.contains(*id));
         let mut batch: Vec<Write> = dropped.map(|id| Write::delete(point_key(group, id))).collect();
@@ -225,13 +232,14 @@ impl Replicator {
     pub async fn due(&self) -> Result<Vec<GroupName>> {
         let now = self.clock.now();
         let all = self.catalogue.protections().await?;
-        let due = all.into_iter().filter(|protection| history::due_at(protection).is_some_and(|due| due <= now));
+        let due = all.into_iter().filter(|protection| history::due_at(protection, now).is_some_and(|due| due <= now));
         Ok(due.map(|protection| protection.group).collect())
     }
 
     /// When there will be something to do; `None` when nothing is protected.
     pub async fn next_due(&self) -> Result<Option<Timestamp>> {
-        Ok(self.catalogue.protections().await?.iter().filter_map(history::due_at).min())
+        let now = self.clock.now();
+        Ok(self.catalogue.protections().await?.iter().filter_map(|protection| history::due_at(protection, now)).min())
     }
 
     /// Runs the cycles that are due, all at once, and drops points that are too old. A group that is at work already is
@@ -241,7 +249,7 @@ impl Replicator {
         let cycles = due.into_iter().map(|group| async move {
             let gate = self.gate(&group);
             let Ok(_work) = gate.work.try_lock() else { return None };
-            let result = self.locked_cycle(&group, &gate, Wish::Regular, &Silent).await;
+            let result = self.locked_cycle(&group, &gate, Wish::Scheduled, &Silent).await;
             Some((group, result.map(|point| point.summary)))
         });
         let done = join_all(cycles).await.into_iter().flatten().collect();
@@ -291,7 +299,7 @@ impl Replicator {
     async fn tick_group(&self, group: GroupName) -> (GroupName, Result<()>) {
         let gate = self.gate(&group);
         let Ok(_work) = gate.work.try_lock() else { return (group, Ok(())) };
-        let result = self.locked_cycle(&group, &gate, Wish::Regular, &Silent).await.map(|_| ());
+        let result = self.locked_cycle(&group, &gate, Wish::Scheduled, &Silent).await.map(|_| ());
         (group, result)
     }
 
@@ -307,14 +315,14 @@ impl Replicator {
         self.retain().await.map(|_| ())
     }
 
-    /// Drops the points that are older than their group's policy keeps. Never the newest one, one that a run holds, or
-    /// the one its direction began with; nothing of a group that is suspended, since its failover may want any of them.
+    /// Drops the points that are older than their group's policy keeps, and those that it lets thin out. Never the newest
+    /// one, one that a run or a person holds, or the one its direction began with; nothing of a group that is suspended, since its failover may want any of them.
     pub async fn retain(&self) -> Result<Vec<PointId>> {
         let _points = self.points_lock.lock().await;
-        let held = self.catalogue.held().await?;
+        let held = self.held().await?;
         let lineages = self.catalogue.lineages().await?;
         let mut dropped = Vec::new();
-        let mut batch = Vec::new();
+        let mut batch = self.stale_keeps().await?;
         for protection in self.catalogue.protections().await? {
             if protection.suspended.is_some() {
                 continue;
@@ -324,7 +332,12 @@ impl Replicator {
             let newest = newest.map(|point| point.summary.id.clone());
             let retain = protection.policy.retain.std();
             let now = self.clock.now();
-            let old = history::aged_out(&points, newest.as_ref(), protection.origin.as_ref(), &held, now, retain);
+            let origin = protection.origin.as_ref();
+            let mut old = history::aged_out(&points, newest.as_ref(), origin, &held, now, retain);
+            let stays = |id: &PointId| Some(id) == newest.as_ref() || Some(id) == origin || held.contains(id);
+            let thinned = retention::thinned_out(&points, &protection.policy, now);
+            let surplus: Vec<_> = thinned.into_iter().filter(|id| !stays(id) && !old.contains(id)).collect();
+            old.extend(surplus);
             batch.extend(old.iter().map(|id| Write::delete(point_key(&protection.group, id))));
             dropped.extend(old);
         }

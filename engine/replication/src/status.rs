@@ -89,7 +89,7 @@ impl Replicator {
             lag_millis: lag.map(millis),
             rpo_millis: millis(rpo),
             within_rpo: lag.is_some_and(|lag| lag <= rpo),
-            next_due: history::due_at(&protection),
+            next_due: history::due_at(&protection, self.clock.now()),
             totals: protection.totals,
             last_cycle: protection.last_cycle,
             last_error: protection.last_error,

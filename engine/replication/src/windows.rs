@@ -126,7 +126,7 @@ mod tests {
 
     fn policy() -> PolicySheet {
         serde_json::from_value(serde_json::json!({
-            "name": "p", "rpo": "5min", "cycle": "1min", "app_every": null, "retain": "1h", "bandwidth": null,
+            "name": "p", "rpo": "300s", "cycle": "60s", "app_every": null, "retain": "3600s", "bandwidth": null,
             "bandwidth_windows": [], "change_log": null, "compression": 3,
         }))
         .unwrap()

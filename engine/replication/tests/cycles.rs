@@ -343,3 +343,80 @@ async fn a_policy_that_asks_for_more_is_refused_by_name() {
     assert_eq!(failure.class, FailureClass::Permanent);
     assert!(failure.message.ends_with("`replicate = continuous`, `initial-copy = offline`"), "{failure}");
 }
+
+/// A person stops the schedule; what is asked for by name is done meanwhile, and nothing is lost.
+#[tokio::test(start_paused = true)]
+async fn a_paused_group_stands_still_until_it_is_resumed() {
+    let world = World::new(41, &plain_machines(), true, false).await;
+    world.cycle().await.unwrap();
+    let copied = world.sent().await;
+    world.replicator.pause(&group(), "ada", "line is being repaired").await.unwrap();
+    write(world.home(), "db", "data", 200_000, 7);
+    world.replicator.run_until(tokio::time::sleep(Duration::from_secs(600))).await.unwrap();
+    let status = &world.replicator.status().await.unwrap()[0];
+    assert_eq!((status.points, status.next_due), (1, None));
+    assert!(matches!(&status.phase, GroupPhase::Paused { by, .. } if by == "ada"), "{:?}", status.phase);
+    world.replicator.resume(&group()).await.unwrap();
+    world.replicator.run_until(tokio::time::sleep(Duration::from_secs(60))).await.unwrap();
+    let status = &world.replicator.status().await.unwrap()[0];
+    assert!(status.points > 1 && status.phase == GroupPhase::Replicating);
+    assert_eq!(status.totals.sent_bytes, copied + GRAIN as u64, "{:?}", status.totals);
+    world.check_images().await;
+}
+
+fn window(days: &str, hours: &str) -> muster_runsheet::WindowSheet {
+    muster_runsheet::WindowSheet { name: "night".into(), days: days.into(), hours: hours.into(), zone: "UTC".into() }
+}
+
+/// The world begins at 08:00 in UTC, on a Friday.
+#[tokio::test(start_paused = true)]
+async fn a_resync_waits_for_its_window_unless_it_is_asked_for() {
+    let mut world = World::new(42, &plain_machines(), true, false).await;
+    world.estate.policies.values_mut().for_each(|policy| policy.resync_window = Some(window("mon-sun", "09:00-10:00")));
+    world.replicator.protect(&world.estate, &group()).await.unwrap();
+    world.home().start(&InstanceName::new("db")).await.unwrap();
+    world.cycle().await.unwrap();
+    world.home().kill(&InstanceName::new("db")).unwrap();
+    world.take_modes(&home());
+    world.replicator.run_until(tokio::time::sleep(Duration::from_secs(1800))).await.unwrap();
+    assert_eq!(world.take_modes(&home()), [""; 0], "nothing is read outside the window");
+    let status = world.replicator.status().await.unwrap().remove(0);
+    let GroupPhase::ResyncRequired { why, from } = &status.phase else { panic!("{:?}", status.phase) };
+    assert!(why.contains("resync of `db/"), "{why}");
+    assert_eq!(*from, START.plus(Duration::from_secs(3600)));
+    world.replicator.run_until(tokio::time::sleep(Duration::from_secs(1900))).await.unwrap();
+    assert!(world.take_modes(&home()).contains(&"db/data:compare".to_owned()));
+    let status = world.replicator.status().await.unwrap().remove(0);
+    assert_eq!((status.phase, status.totals.resyncs), (GroupPhase::Replicating, 1));
+    // By hand it begins at once, whatever the hour.
+    tokio::time::sleep(Duration::from_secs(7200)).await;
+    world.home().start(&InstanceName::new("db")).await.unwrap();
+    world.cycle().await.unwrap();
+    world.home().kill(&InstanceName::new("db")).unwrap();
+    world.cycle().await.unwrap();
+    assert_eq!(world.replicator.status().await.unwrap()[0].totals.resyncs, 2);
+}
+
+/// In hours with no bandwidth nothing is cut; in the others the disks of the group share the rate of the hour.
+#[tokio::test(start_paused = true)]
+async fn bandwidth_follows_the_hours_of_the_policy() {
+    let mut world = World::new(43, &plain_machines(), true, false).await;
+    world.estate.policies.values_mut().for_each(|policy| {
+        policy.bandwidth = Some("80Mbit/s".parse().unwrap());
+        policy.bandwidth_windows = vec![
+            (window("mon-sun", "08:00-09:00"), muster_runsheet::Rate(0)),
+            (window("mon-sun", "09:00-10:00"), "8Mbit/s".parse().unwrap()),
+        ];
+    });
+    world.replicator.protect(&world.estate, &group()).await.unwrap();
+    world.replicator.run_until(tokio::time::sleep(Duration::from_secs(3500))).await.unwrap();
+    assert!(world.replicator.points(&group()).await.unwrap().is_empty(), "nothing leaves before nine");
+    world.replicator.run_until(tokio::time::sleep(Duration::from_secs(200))).await.unwrap();
+    assert!(!world.replicator.points(&group()).await.unwrap().is_empty());
+    let rates = std::mem::take(&mut *world.site(&home()).rate_limits.lock().unwrap());
+    assert!(!rates.is_empty() && rates.iter().all(|rate| *rate == Some(500_000)), "{rates:?}");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    world.cycle().await.unwrap();
+    let rates = std::mem::take(&mut *world.site(&home()).rate_limits.lock().unwrap());
+    assert_eq!(rates, [Some(5_000_000); 3]);
+}

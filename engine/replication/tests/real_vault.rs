@@ -48,9 +48,9 @@ async fn points_in_a_real_vault_hold_what_was_cut() {
     let stored: std::collections::BTreeSet<_> =
         vault.segments().await.unwrap().into_iter().map(|segment| segment.name).collect();
     assert_eq!(stored, live);
-    let report = world.replicator.gc(&vault, Duration::ZERO).await.unwrap();
+    let report = world.replicator.gc(vault.place(), Duration::ZERO).await.unwrap();
     assert_eq!((report.deleted_segments, report.deleted_orphans, report.unlinked_layers), (0, 0, 0));
     world.replicator.unprotect(&group()).await.unwrap();
-    world.replicator.gc(&vault, Duration::ZERO).await.unwrap();
+    world.replicator.gc(vault.place(), Duration::ZERO).await.unwrap();
     assert!(vault.segments().await.unwrap().is_empty());
 }

@@ -41,6 +41,27 @@ pub async fn protect(common: &Common, groups: Vec<String>, options: &RunOptions)
     Ok(Exit::Done)
 }
 
+/// Stops the schedule of groups, or lets it go on.
+pub async fn pause(common: &Common, groups: Vec<String>, pause: bool, options: &RunOptions) -> Result<Exit> {
+    let access = open::writing(common, None, "replicate", options).await?;
+    let request = Request::Schedule {
+        groups: groups.into_iter().map(GroupName::new).collect(),
+        pause,
+        who: open::who(&options.signature),
+        why: options.signature.why.clone(),
+    };
+    let answer: Result<Vec<GroupName>> = access.ask(&request, common).await;
+    access.close().await;
+    let groups = answer?;
+    if common.json {
+        output::json(&groups);
+    }
+    for group in groups.iter().filter(|_| !common.json) {
+        output::say(format!("{}: {group}", if pause { "paused" } else { "replicates again" }));
+    }
+    Ok(Exit::Done)
+}
+
 pub async fn replicate(common: &Common, once: bool, until_protected: bool, options: &RunOptions) -> Result<Exit> {
     let access = open::writing(common, None, "replicate", options).await?;
     if once {

@@ -71,6 +71,11 @@ fn phase_words(phase: &GroupPhase) -> String {
         GroupPhase::FirstCopy => "first copy".to_owned(),
         GroupPhase::Replicating => "replicating".to_owned(),
         GroupPhase::Resync { why } => format!("resync: {why}"),
+        GroupPhase::ResyncRequired { why, from } => {
+            format!("resync required, from {}: {why}", output::date_time(from.0))
+        }
+        GroupPhase::Paused { by, why, .. } if why.is_empty() => format!("paused by {by}"),
+        GroupPhase::Paused { by, why, .. } => format!("paused by {by}: {why}"),
         GroupPhase::Suspended { run } => format!("suspended by run {run}"),
     }
 }

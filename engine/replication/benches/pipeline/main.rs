@@ -9,7 +9,7 @@
 //! compared with the disk. At the end stand the medians. The roofline is two threads that read, test for zeroes,
 //! compress, seal, hash and write, with no queue, format or index between them: what is physically there.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
 
 mod image;
 mod measure;

@@ -28,21 +28,23 @@ fn cpu() -> f64 {
     (11..=14).map(field).sum::<f64>() / TICKS
 }
 
-fn peak_mib() -> f64 {
+/// `VmHWM:` is the most there was, `VmRSS:` what there is.
+fn memory_mib(what: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
-fn begin() -> (muster_ports::Timestamp, f64) {
+fn begin() -> (muster_ports::Timestamp, f64, f64) {
     // Sets the peak back to what is in use now.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    (SystemClock.now(), cpu())
+    (SystemClock.now(), cpu(), memory_mib("VmRSS:"))
 }
 
-fn end((wall, before): (muster_ports::Timestamp, f64)) -> Cost {
+/// Memory is what came on top of what the process held before.
+fn end((wall, before, held): (muster_ports::Timestamp, f64, f64)) -> Cost {
     let wall = SystemClock.now().since(wall).as_secs_f64();
-    Cost { wall, cpu: cpu() - before, peak_mib: peak_mib(), stored: 0 }
+    Cost { wall, cpu: cpu() - before, peak_mib: memory_mib("VmHWM:") - held, stored: 0 }
 }
 
 pub fn measure<T>(work: impl FnOnce() -> T) -> (T, Cost) {

@@ -2,15 +2,15 @@
 
 use crate::pipeline::compare::{self, blocks};
 use crate::pipeline::level::Level;
+use crate::pipeline::pack::Packers;
 use crate::pipeline::rate::{Pacer, Pacers};
 use crate::pipeline::walk::{Stretch, Walk};
-use crate::pipeline::{WINDOW_BYTES, WINDOWS_MAX, windows_in_flight};
+use crate::pipeline::{WINDOW_BYTES, windows_in_flight};
 use futures::{Stream, TryStreamExt};
-use muster_ports::{BlockSource, ExtentKind, Failure, Progress, Result, ShipMode, ShipOrder, ShippedDisk, WriterId};
-use muster_vault::{Frame, Packer, Replica, SegmentWriter, Vault, VaultError, is_zero};
+use muster_ports::{BlockSource, ExtentKind, Progress, Result, ShipMode, ShipOrder, ShippedDisk, WriterId};
+use muster_vault::{Frame, Replica, SegmentWriter, Vault, is_zero};
 use std::ops::Range;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Reads `source` as the order says and writes it to the vault. Nothing counts until a point names the segments, so this
@@ -42,7 +42,10 @@ pub async fn ship_paced(
         Some(pace) => pacers.pacer(pace).await,
         None => None,
     };
-    let shipped = Shipment::new(vault, source, order, writer, pacer).run(progress).await;
+    let shipped = match Shipment::new(vault, source, order, writer, pacer) {
+        Ok(shipment) => shipment.run(progress).await,
+        Err(failure) => Err(failure),
+    };
     shipped.map_err(|failure| failure.during(format_args!("ship disk `{}` of `{}`", order.disk, order.machine)))
 }
 
@@ -85,21 +88,21 @@ impl<'a> Shipment<'a> {
         order: &ShipOrder,
         writer: &WriterId,
         pacer: Option<Arc<Pacer>>,
-    ) -> Self {
+    ) -> Result<Self> {
         let mode = match &order.mode {
             ShipMode::Full => Mode::Full,
             ShipMode::Delta => Mode::Delta,
             ShipMode::Compare { image } => Mode::Compare(vault.replica(image)),
         };
         let level = Level::new(order.compression);
-        Self {
+        Ok(Self {
             source,
             mode,
-            packers: Packers::new(level.get()),
+            packers: Packers::new(level.get())?,
             segments: vault.segment_writer(&order.lineage, order.epoch, writer, level.get()),
             level,
             pacer,
-        }
+        })
     }
 
     async fn run(self, progress: &dyn Progress) -> Result<ShippedDisk> {
@@ -196,7 +199,8 @@ async fn pack(source: &dyn BlockSource, mode: Mode, packers: Packers, part: Stre
         let zero = |block: &Range<u64>| found.local(block).is_none();
         packed.zero_bytes = different.iter().filter(|block| zero(block)).map(|block| block.end - block.start).sum();
         let (zeroes, frames): (Vec<_>, Vec<_>) = different.into_iter().partition(zero);
-        packed.parts = packers.pack(packers.worker_of(found.into_local())?, part.offset, frames).await?;
+        packed.parts =
+            packers.pack(found.into_local(), part.offset, frames).await?.into_iter().map(data_part).collect();
         packed.parts.extend(zeroes.into_iter().map(Part::Zero));
         packed.parts.sort_by_key(Part::offset);
         return Ok(packed);
@@ -210,9 +214,12 @@ async fn pack(source: &dyn BlockSource, mode: Mode, packers: Packers, part: Stre
         }
         ExtentKind::Data => {}
     }
-    let mut worker = packers.worker()?;
+    let mut plain = packers.plain();
+    if (plain.len() as u64) < part.length {
+        plain.resize(WINDOW_BYTES as usize, 0);
+    }
     // Bounded by a window.
-    let data = worker.window(part.length as usize);
+    let data = &mut plain[..part.length as usize];
     source.read_at(part.offset, data).await?;
     packed.read_bytes = part.length;
     let mut frames: Vec<Range<u64>> = Vec::new();
@@ -227,7 +234,7 @@ async fn pack(source: &dyn BlockSource, mode: Mode, packers: Packers, part: Stre
             frames.push(block);
         }
     }
-    packed.parts.extend(packers.pack(worker, part.offset, frames).await?);
+    packed.parts.extend(packers.pack(plain, part.offset, frames).await?.into_iter().map(data_part));
     packed.parts.sort_by_key(Part::offset);
     Ok(packed)
 }
@@ -241,94 +248,6 @@ impl Part {
     }
 }
 
-/// What one window in flight works with: its plain bytes and a zstd context.
-#[derive(Debug)]
-struct Worker {
-    plain: Vec<u8>,
-    packer: Packer,
-}
-
-impl Worker {
-    /// Room for a window; what it holds is what the last one left.
-    fn window(&mut self, length: usize) -> &mut [u8] {
-        if self.plain.len() < length {
-            self.plain.resize(length, 0);
-        }
-        &mut self.plain[..length]
-    }
-}
-
-/// Workers and buffers of frames, made when needed and used again: never more than windows in flight, and the frames of
-/// those.
-#[derive(Clone, Debug)]
-struct Packers {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    level: AtomicI32,
-    idle: Mutex<Vec<Worker>>,
-    buffers: Mutex<Vec<Vec<u8>>>,
-}
-
-impl Packers {
-    fn new(level: i32) -> Self {
-        let level = AtomicI32::new(level);
-        Self { shared: Arc::new(Shared { level, idle: Mutex::default(), buffers: Mutex::default() }) }
-    }
-
-    fn set_level(&self, level: i32) {
-        self.shared.level.store(level, Ordering::Relaxed);
-    }
-
-    fn worker(&self) -> Result<Worker, VaultError> {
-        let idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(worker) => Ok(worker),
-            None => {
-                let packer = Packer::new(self.shared.level.load(Ordering::Relaxed))?;
-                Ok(Worker { plain: Vec::new(), packer })
-            }
-        }
-    }
-
-    /// A worker with what was read already.
-    fn worker_of(&self, plain: Vec<u8>) -> Result<Worker, VaultError> {
-        Ok(Worker { plain, ..self.worker()? })
-    }
-
-    fn take_back(&self, frame: Frame) {
-        let mut buffers = self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Windows in flight have four frames each at most.
-        if buffers.len() < 4 * WINDOWS_MAX {
-            buffers.push(frame.into_buffer());
-        }
-    }
-
-    fn buffer(&self) -> Vec<u8> {
-        self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    /// Compresses and hashes ranges of a window that begins at `offset`, on a thread that may block.
-    async fn pack(&self, mut worker: Worker, offset: u64, frames: Vec<Range<u64>>) -> Result<Vec<Part>> {
-        if frames.is_empty() {
-            self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
-            return Ok(Vec::new());
-        }
-        let packers = self.clone();
-        let work = move || -> Result<Vec<Part>, VaultError> {
-            worker.packer.set_level(packers.shared.level.load(Ordering::Relaxed))?;
-            let mut parts = Vec::with_capacity(frames.len());
-            for range in frames {
-                let (from, to) = ((range.start - offset) as usize, (range.end - offset) as usize);
-                let frame = worker.packer.pack_into(&worker.plain[from..to], packers.buffer())?;
-                parts.push(Part::Data(range.start, frame));
-            }
-            packers.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
-            Ok(parts)
-        };
-        let packed = tokio::task::spawn_blocking(work).await;
-        Ok(packed.map_err(|error| Failure::transient(format!("compressing was cut off: {error}")))??)
-    }
+fn data_part((offset, frame): (u64, Frame)) -> Part {
+    Part::Data(offset, frame)
 }

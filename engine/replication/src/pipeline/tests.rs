@@ -371,3 +371,26 @@ async fn a_landing_may_move_between_threads() {
     assert_eq!((report.written_bytes, disk.bytes() == vec![0; BLOCK]), (BLOCK as u64, true));
     assert_eq!(movable(materialise(&replica, &disk, &Silent)).await.unwrap().written_bytes, 0);
 }
+
+/// Two disks of one group share its rate a frame at a time, whatever the hour says; a small one is not held up by a
+/// large one.
+#[tokio::test(start_paused = true)]
+async fn disks_of_a_group_share_the_hours_of_its_rate() {
+    let rate = |seconds: u64, rate| PaceSpan { millis: seconds * 1000, bytes_per_second: rate };
+    let spans = vec![rate(10, Some(1 << 20)), rate(20, Some(0)), rate(30, None)];
+    let pacers = crate::pipeline::Pacers::default();
+    let pace = Pace { shared_by: "shop".to_owned(), spans };
+    let (one, other) = (pacers.pacer(&pace).await.unwrap(), pacers.pacer(&pace).await.unwrap());
+    let begin = tokio::time::Instant::now();
+    let take = |pacer: std::sync::Arc<crate::pipeline::rate::Pacer>, times: u32| async move {
+        for _ in 0..times {
+            pacer.take(64 << 10).await;
+        }
+        begin.elapsed().as_secs_f64()
+    };
+    let (small, large) = tokio::join!(take(one, 40), take(other, 400));
+    // Of the first 10 MiB each gets half while both want some: 2.5 MiB are through after about 5 s.
+    assert!((3.5..5.5).contains(&small), "{small}");
+    // 10.5 MiB pass in the first ten seconds, nothing in the next twenty, then all of the rest at once.
+    assert!((30.0..30.2).contains(&large), "{large}");
+}

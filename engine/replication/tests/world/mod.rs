@@ -96,7 +96,7 @@ impl MemoryVault {
         }
         bytes
     }
-    fn put(&self, lineage: &LineageId, now: Timestamp, pieces: Pieces) -> Vec<SegmentRef> {
+    pub fn put(&self, lineage: &LineageId, now: Timestamp, pieces: Pieces) -> Vec<SegmentRef> {
         if pieces.is_empty() {
             return Vec::new();
         }
