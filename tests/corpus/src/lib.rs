@@ -1,9 +1,12 @@
-//! What must hold for any bytes at all, one function for each reader of foreign text.
+//! What must hold for any bytes at all, one function for each reader of foreign text or bytes.
 //!
 //! The fuzz targets in `tests/fuzz` call these, and so does the test that replays the kept corpus: what a fuzzer found once
 //! is tried on every change, without a fuzzer. A function returns when all holds, and panics where something does not.
 
 #![allow(clippy::panic, clippy::missing_panics_doc, clippy::unwrap_used)] // a broken promise is a panic here
+
+mod stored;
+mod wire;
 
 use muster_compiler::{World, check};
 use muster_diagnostics::{Diagnostic, FileId, RenderOptions, SourceMap, render};
@@ -11,17 +14,27 @@ use muster_import::{Imported, Refusal, Source, asr, srm};
 use muster_runsheet::Runsheet;
 use muster_syntax::tree::{Element, Node};
 
+pub use stored::vault;
+pub use wire::nbd;
+
 /// One reader of foreign bytes.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("parser", parser),
     ("compiler", compiler),
     ("formatter", formatter),
     ("runsheet", runsheet),
     ("importers", importers),
+    ("nbd", nbd),
+    ("vault", vault),
 ];
+
+/// One for each input: nothing of one is left for the next.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
 
 struct One(String);
 
