@@ -4,4 +4,5 @@
 mod behaviour;
 mod doors;
 mod http;
+mod packages;
 mod support;
