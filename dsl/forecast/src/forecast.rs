@@ -3,6 +3,7 @@
 use crate::chance::Dice;
 use crate::cheapest::{Saving, cheapest, line_of};
 use crate::conditions::Conditions;
+use crate::effects::HookEffects;
 use crate::estimate::Estimate;
 use crate::evidence::{Drills, Evidence, History, what_of};
 use crate::loss::{GroupLoss, losses};
@@ -36,6 +37,9 @@ pub struct Forecast<'a> {
     /// Past runs the estimate could rest on.
     pub runs: usize,
     pub conditions: Vec<String>,
+    /// What hooks would touch; `None` where nobody has tried them out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effects: Option<Vec<HookEffects>>,
 }
 
 impl<'a> Forecast<'a> {
@@ -50,6 +54,7 @@ impl<'a> Forecast<'a> {
             inventory_age: evidence.inventory_age,
             runs: evidence.history.as_ref().map_or(0, |history| history.runs),
             conditions: conditions.words(),
+            effects: None,
             sheet,
             estimate,
         }

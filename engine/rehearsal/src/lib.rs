@@ -17,6 +17,7 @@
 
 mod carrier;
 mod conditions;
+mod effects;
 mod engine;
 mod outcome;
 mod outside;
@@ -31,6 +32,7 @@ mod verdict;
 mod world;
 
 pub use conditions::{Conditions, GuestReply, HttpAnswer, Reply};
+pub use effects::effects;
 pub use outcome::{Outcome, Status, StepOutcome};
 pub use simulate::{RehearsalError, simulate, simulate_sheet};
 pub use stage::Stage;

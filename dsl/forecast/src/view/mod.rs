@@ -1,11 +1,13 @@
 //! A forecast for people and for other programs.
 
+mod effects;
 mod fold;
 mod graph;
 mod json;
 mod picture;
 mod table;
 
+pub use effects::effects;
 pub(crate) use fold::fold as fold_words;
 pub use graph::{dot, mermaid};
 pub use json::json;

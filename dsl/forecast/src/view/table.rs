@@ -5,6 +5,7 @@ use crate::estimate::{Estimate, Fate, Span};
 use crate::evidence::Drills;
 use crate::forecast::Forecast;
 use crate::loss::Worst;
+use crate::view::effects::effects;
 use crate::view::fold::{WIDTH, fold, hang, width};
 use crate::{GroupLoss, Origin};
 use muster_runsheet::{Action, Duration, Kind, Node, NodeKind, Otherwise, Runsheet, SheetPhase, view};
@@ -393,6 +394,7 @@ fn foot(forecast: &Forecast<'_>) -> String {
         Some(lines) if !lines.is_empty() => out.push_str(&hang("never rehearsed by a drill: ", &lines.join(", "))),
         _ => {}
     }
+    out.push_str(&effects(forecast.effects.as_deref().unwrap_or_default()));
     if let Some(saving) = &forecast.cheapest {
         out.push_str(&hang("cheapest minute: ", &format!("{} costs {}", saving.what, seconds(saving.saves))));
     }

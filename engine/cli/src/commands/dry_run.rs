@@ -23,7 +23,7 @@ pub async fn dry_run(common: &Common, asked: &Asked, file: Option<PathBuf>, show
         write_whole(&file, seal(sheet).as_bytes())?;
         output::say(format!("runsheet {} written to {}", sheet.hash().short(), file.display()));
     }
-    print(common, &prepared, shown, false);
+    print(common, &prepared, shown, false)?;
     Ok(Exit::Done)
 }
 
@@ -31,14 +31,17 @@ pub async fn dry_run(common: &Common, asked: &Asked, file: Option<PathBuf>, show
 /// vault, where they are there.
 pub async fn show(common: &Common, file: &Path, shown: View) -> Result<Exit> {
     let prepared = of_file(common, operate::read_sheet(file)?).await;
-    print(common, &prepared, shown, true);
+    print(common, &prepared, shown, true)?;
     Ok(Exit::Done)
 }
 
-fn print(common: &Common, prepared: &Prepared, shown: View, reviewed: bool) {
+fn print(common: &Common, prepared: &Prepared, shown: View, reviewed: bool) -> Result<()> {
     let sheet = &prepared.sheet;
     let plain = Conditions::default();
-    let forecast = prepared.forecast(&plain);
+    let mut forecast = prepared.forecast(&plain);
+    if matches!(shown, View::Json | View::Table) {
+        forecast.effects = Some(muster_rehearsal::effects(sheet)?);
+    }
     match (shown, common.json) {
         (View::Json, _) | (View::Table, true) => output::data(view::json(&forecast)),
         (View::Table, false) => {
@@ -53,4 +56,5 @@ fn print(common: &Common, prepared: &Prepared, shown: View, reviewed: bool) {
         (View::Svg, _) => output::data(view::svg(&forecast)),
     }
     prepared.object(common, &forecast);
+    Ok(())
 }
