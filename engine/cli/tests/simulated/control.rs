@@ -175,8 +175,9 @@ fn a_timer_survives_the_death_of_its_engine() {
     shop.write_plans(|text| text.replace(CHECK, &format!("    wait 3s\n{CHECK}")));
     let mut drill = shop.stays(shop.command(&["drill", "shop", "--no-wait", "-v"]));
     shop.wait_until("it waits", || {
-        let all = shop.json(&["log"]);
-        of(all["records"].as_array().unwrap(), "timer-set").len() == 1
+        let runs = shop.json(&["runs"]);
+        let Some(run) = runs[0]["id"].as_str() else { return false };
+        of(&records(&shop, run), "timer-set").len() == 1
     });
     drill.kill();
     let run = shop.run_id();

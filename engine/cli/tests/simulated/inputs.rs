@@ -27,8 +27,8 @@ fn a_sheet_with_one_bit_flipped_never_runs() {
     }
     // One that means another limit, and nothing else.
     let text = String::from_utf8(whole.clone()).unwrap();
-    let edited = text.replacen("\"count\": 3", "\"count\": 2", 1);
-    assert_ne!(edited, text);
+    let edited = text.replacen("\"count\": 2", "\"count\": 3", 1);
+    assert!(edited != text);
     std::fs::write(&file, edited).unwrap();
     shop.type_in(&["run", &path]).ends(5).says(&["not what was written", "E0904", "reviewed"]);
     shop.type_in(&["show", &path]).ends(5).says(&["not what was written"]);
