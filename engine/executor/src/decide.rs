@@ -78,10 +78,11 @@ pub fn decide(chart: &Chart, state: &RunState, now: Timestamp) -> Vec<Do> {
         let Some(node) = state.node_at(at) else { continue };
         all_ended &= node.stand.has_ended();
         plan.step(at, node);
+        // Alone: what else was found rests on a state that this record ends.
         if let Some(Do::Record(events)) = plan.todo.last()
-            && matches!(events.last(), Some(Event::UndoBegun { .. }))
+            && matches!(events.last(), Some(Event::UndoBegun { .. } | Event::AnswerExpired { .. }))
         {
-            return plan.todo;
+            return plan.todo.split_off(plan.todo.len() - 1);
         }
     }
     if all_ended && plan.todo.is_empty() {

@@ -152,6 +152,28 @@ async fn an_old_approval_is_asked_again_before_no_return_and_not_after() {
     }
 }
 
+/// Found by the simulation: the record that the answer was too old and the one of no return came in one batch.
+#[tokio::test(start_paused = true)]
+async fn an_approval_that_grew_too_old_does_not_let_no_return_pass() {
+    for n in 1..20 {
+        let nodes = vec![node("door", NodeKind::Gate), no_return("gone"), act("b")];
+        let mut bench = Bench::new(&sheet(nodes, "door>gone gone>b"), &[], &[]).await;
+        bench.drive().await.unwrap();
+        bench.say(yes("door")).await.unwrap();
+        bench.store.inject(Some(Fault::DieAfter(bench.store.writes() + n)));
+        let _ = bench.drive().await;
+        bench.store = Arc::new(bench.store.reopen());
+        if (bench.stand("door").await, bench.stand("gone").await) != (Stand::Succeeded, Stand::Waiting) {
+            continue;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(3_700)).await;
+        bench.drive().await.unwrap();
+        assert_eq!((bench.stand("door").await, bench.stand("gone").await), (Stand::Asking, Stand::Waiting));
+        return;
+    }
+    panic!("the engine never died between the answer and the point of no return");
+}
+
 #[tokio::test(start_paused = true)]
 async fn cancel_takes_back_in_reverse_and_not_after_no_return() {
     let nodes = || vec![act("a"), act("b"), act("c"), no_return("gone"), act("d")];

@@ -75,7 +75,7 @@ const SMALL: [(&str, &str); 6] = [
         r#"group all { policy = gold; machines = [one] }
 plan single {
   move = hq -> dr
-  stage only { start one within 5m  check one tcp(22) within 2m }
+  stage only { start one within 5m; check one tcp(22) within 2m }
 }
 "#,
     ),
@@ -92,7 +92,7 @@ plan asking {
   stage only {
     start one within 5m
     approve "Send people to {target}?" by leads within 20m
-    run flag(at = "dr") within 2m retry 3 every 20s
+    when live { run flag(at = "dr") within 2m retry 3 every 20s }
     notify leads "it runs at {target}"
   }
 }
@@ -104,7 +104,7 @@ plan asking {
 plan together {
   move = hq -> dr
   stage only {
-    parallel { start one within 5m  start two within 5m }
+    parallel { start one within 5m; start two within 5m }
     wait 10m
     check one, two tcp(22) within 2m retry 2 every 10s
   }
@@ -138,7 +138,7 @@ plan undoing {
 group second { policy = gold; machines = [two] }
 plan going-on {
   move = hq -> dr
-  stage front { start one within 5m else continue  check one tcp(22) within 1m else continue }
+  stage front { start one within 5m else continue; check one tcp(22) within 1m else continue }
   stage rear after front { start two within 5m }
 }
 "#,
@@ -149,7 +149,7 @@ plan going-on {
 hook mark(m: machine) { needs = [guest]; body = """ m.exec(["/bin/mark"]); """ }
 plan in-turn {
   move = hq -> dr
-  stage only { start one, two in turn within 6m  run mark(m = two) within 2m }
+  stage only { start one, two in turn within 6m; run mark(m = two) within 2m }
 }
 "#,
     ),
