@@ -124,8 +124,8 @@ impl Executor {
     /// The record of it that a run in this state is owed.
     fn takeover(&self, state: &RunState) -> Option<Event> {
         let taken = self.taken_over.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()?;
-        let owed = state.epoch == taken.epoch;
-        owed.then(|| Event::TakenOver { from: taken.from, who: taken.by.who, why: taken.by.why })
+        let TakenOver { from, epoch, by } = taken;
+        (state.epoch == epoch).then_some(Event::TakenOver { from, who: by.who, why: by.why })
     }
 
     pub fn runs(&self) -> &RunStore {
