@@ -50,7 +50,7 @@ pub async fn follow(
         let _ = sender.send(event);
     };
     let mut call = access.access().call(request, Arc::new(sink)).boxed();
-    let mut table = Table::new(access, common, &options.signature);
+    let mut table = Table::new(access, &options.signature);
     let early = table.until(&mut call, &mut events).await;
     drop(table);
     let answer = match early {
@@ -77,7 +77,7 @@ pub async fn watch(common: &Common, run: Option<String>, signature: &Signature) 
         return Err(Failure::permanent("a live table needs a terminal").help("`muster log RUN` prints the journal"));
     }
     let access = open::reading(common, None).await?;
-    let mut table = Table::new(&access, common, signature);
+    let mut table = Table::new(&access, signature);
     let shown = table.look(run.map(RunId::new)).await;
     let state = table.state.take();
     drop(table);
@@ -109,15 +109,14 @@ type Reply<'a> = BoxFuture<'a, Result<serde_json::Value>>;
 /// The table with what feeds it.
 struct Table<'a> {
     access: &'a open::Opened,
-    common: &'a Common,
     signature: &'a Signature,
     state: Option<State>,
     replies: FuturesUnordered<Reply<'a>>,
 }
 
 impl<'a> Table<'a> {
-    fn new(access: &'a open::Opened, common: &'a Common, signature: &'a Signature) -> Self {
-        Self { access, common, signature, state: None, replies: FuturesUnordered::new() }
+    fn new(access: &'a open::Opened, signature: &'a Signature) -> Self {
+        Self { access, signature, state: None, replies: FuturesUnordered::new() }
     }
 
     /// Until the request is answered, or the person leaves.

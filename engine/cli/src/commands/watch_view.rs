@@ -130,6 +130,13 @@ fn body(state: &State, now: Timestamp, width: usize, room: usize) -> Vec<Line<'s
         next.into_iter().take(for_next).map(|row| plain(row, width)),
     );
     lines.truncate(room);
+    // A heading without its rows would say that there are none.
+    if lines
+        .last()
+        .is_some_and(|line| line.style == DIM && line.spans.iter().all(|span| !span.content.starts_with(' ')))
+    {
+        lines.pop();
+    }
     lines
 }
 

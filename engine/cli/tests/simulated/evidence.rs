@@ -84,7 +84,7 @@ fn a_report_says_what_the_run_did_and_a_changed_byte_is_refused() {
 #[test]
 fn a_report_of_an_unfinished_run_holds_when_the_run_has_gone_on() {
     let shop = Shop::protected();
-    let stopped = shop.type_in(&["drill", "shop", "--no-wait"]).ends(4);
+    let stopped = shop.type_in(&["failover", "shop", "--planned", "--no-wait"]).ends(4);
     let path = text(&shop.folder.path().join("early.md"));
     shop.type_in(&["report", "-o", &path]).ends(0);
     let early = std::fs::read_to_string(&path).unwrap();
