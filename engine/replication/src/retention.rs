@@ -42,12 +42,16 @@ mod tests {
     use super::*;
     use crate::recovery::PointSummary;
     use muster_ports::GroupName;
-    use muster_runsheet::{Duration, RetentionTier};
+    use muster_runsheet::{Duration, InitialCopy, PolicyName, RetentionTier};
     use proptest::prelude::*;
 
     const MINUTE: u64 = 60_000;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;
+
+    fn span(millis: u64) -> Duration {
+        std::time::Duration::from_millis(millis).into()
+    }
 
     fn point(at: u64, kind: PointKind) -> Point {
         let summary = PointSummary {
@@ -63,13 +67,24 @@ mod tests {
     /// As Azure Site Recovery thins: all for 2 h, 1 per hour for a day, per 2 h for a week, per 4 h for 15 days.
     fn policy() -> PolicySheet {
         let tier = |every: u64, until: u64| RetentionTier { every: Duration(every), until: Duration(until) };
-        let json = serde_json::json!({
-            "name": "asr", "rpo": 300_000, "cycle": 300_000, "app_every": null, "retain": 15 * DAY, "bandwidth": null,
-            "bandwidth_windows": [], "change_log": null, "compression": 3, "retain_all": 2 * HOUR,
-        });
-        let mut policy: PolicySheet = serde_json::from_value(json).unwrap();
-        policy.tiers = vec![tier(HOUR, DAY), tier(2 * HOUR, 7 * DAY), tier(4 * HOUR, 15 * DAY)];
-        policy
+        PolicySheet {
+            name: PolicyName::new("asr"),
+            rpo: span(5 * MINUTE),
+            cycle: span(5 * MINUTE),
+            app_every: Some(span(4 * HOUR)),
+            retain: span(15 * DAY),
+            bandwidth: None,
+            bandwidth_windows: Vec::new(),
+            change_log: None,
+            compression: 3,
+            continuous: false,
+            crash_every: None,
+            tiers: vec![tier(HOUR, DAY), tier(2 * HOUR, 7 * DAY), tier(4 * HOUR, 15 * DAY)],
+            retain_all: Some(span(2 * HOUR)),
+            encryption: None,
+            resync_window: None,
+            initial_copy: InitialCopy::Online,
+        }
     }
 
     /// Points every five minutes, each fourth hour one of them application-consistent, looked at every ten.

@@ -13,6 +13,7 @@ mod shop;
 use muster_demo::estate::{AWAY, Estate, HOME};
 use muster_stores::{Azurite, SeaweedFs, Store};
 use shop::{MACHINES, Shop};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -52,12 +53,18 @@ fn rehearse_and_lose_home(mut shop: Shop) {
     shop.json(&["verify"]);
 }
 
+fn ids(shop: &Shop) -> BTreeSet<String> {
+    let answer = shop.json(&["points"]);
+    answer["points"].as_array().unwrap().iter().map(|point| point["id"].as_str().unwrap().to_owned()).collect()
+}
+
 /// Points come after that moment, and those there were can be recovered.
 fn goes_on(shop: &Shop, what: &str) {
-    let (began, points) = (Instant::now(), shop.points());
+    let (began, before) = (Instant::now(), ids(shop));
     let newest = shop.newest_point("orders");
-    shop.wait_until_long(&format!("fresh points after {what}"), || shop.points() >= points + 4);
+    shop.wait_until_long(&format!("fresh points after {what}"), || shop.points() >= before.len() + 4);
     println!("{what}: four more points after {:.1} s", began.elapsed().as_secs_f64());
+    assert!(ids(shop).is_superset(&before), "an acknowledged point is gone");
     let to = tempfile::tempdir().unwrap();
     shop.type_in(&["materialise", &newest, "db", "app", "--to", &to.path().display().to_string()]).ends(0);
     assert!(shop.estate.check_point(to.path()).unwrap().last > 0);
@@ -75,6 +82,8 @@ fn a_vault_on_seaweedfs_outlives_a_volume_server_and_the_leading_master() {
     let leader = cluster.kill_leader();
     goes_on(&shop, "the death of the leading master");
     assert!(replication.is_running(), "{}", replication.log());
+    let verified = shop.json(&["verify", "--all"]);
+    assert!(verified["damaged"].as_array().unwrap().is_empty(), "with both of them dead: {verified}");
     cluster.revive_master(leader);
     cluster.revive_volume_server(0);
     replication.kill();
