@@ -104,6 +104,6 @@ async fn a_store_that_stays_away_is_given_up_in_bounded_time() {
     let began = Instant::now();
     let error = stalled(&bench, 3600).await.unwrap_err();
     let took = began.elapsed();
-    assert!((Duration::from_secs(30)..Duration::from_secs(60)).contains(&took), "{took:?}");
+    assert!((Duration::from_secs(60)..Duration::from_secs(120)).contains(&took), "{took:?}");
     assert!(Failure::from(error).is_retryable());
 }
