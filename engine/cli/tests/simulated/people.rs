@@ -57,6 +57,35 @@ fn a_failed_check_is_skipped_and_the_run_is_degraded() {
 }
 
 #[test]
+fn a_failed_check_is_done_by_hand_and_counts_as_done() {
+    let shop = Shop::protected();
+    let (run, clone, step) = failed_check(&shop);
+    shop.type_in(&["power", "on", AWAY, &clone]).ends(0);
+    shop.type_in(&["decide", &run, &step, "done-by-hand"]).ends(5).says(&["`done-by-hand` asks for a reason"]);
+    shop.type_in(&["decide", &run, &step, "done-by-hand", "--by", "ben", "--why", "I looked myself"]).ends(0);
+    let answer = shop.type_in(&["resume", &run, "--no-wait", "--json"]).ends(0).data();
+    assert_eq!(answer["degraded"], false, "{answer}");
+    let log = shop.type_in(&["log", &run]).ends(0).out;
+    assert!(log.contains("ben decides done-by-hand: I looked myself"), "{log}");
+    shop.play(&["cleanup", "shop"]);
+}
+
+#[test]
+fn a_failed_check_is_done_again_with_a_new_key() {
+    let shop = Shop::protected();
+    let (run, clone, step) = failed_check(&shop);
+    shop.type_in(&["power", "on", AWAY, &clone]).ends(0);
+    shop.type_in(&["decide", &run, &step, "redo", "--by", "ben", "--why", "from its beginning"]).ends(0);
+    shop.type_in(&["resume", &run, "--no-wait"]).ends(0);
+    let log = shop.json(&["log", &run]);
+    let of = |record: &&serde_json::Value| record["event"] == "attempt-started" && record["node"] == step.as_str();
+    let keys: Vec<&serde_json::Value> =
+        log["records"].as_array().unwrap().iter().filter(of).map(|record| &record["key"]).collect();
+    assert!(keys.len() >= 2 && keys[0] != keys[keys.len() - 1], "{keys:?}");
+    shop.play(&["cleanup", "shop"]);
+}
+
+#[test]
 fn an_aborted_drill_can_be_taken_away() {
     let shop = Shop::protected();
     let (run, _, step) = failed_check(&shop);
