@@ -34,6 +34,8 @@ const POLICY: Shape = Shape {
 /// zstd levels: beyond these a level costs more than a network gives back.
 const COMPRESSION: std::ops::RangeInclusive<u64> = 1..=19;
 const COMPRESSION_DEFAULT: i32 = 3;
+/// In a sheet: lower while the link is faster than the processors, higher while it is slower.
+const COMPRESSION_AUTO: i32 = 0;
 /// A cycle shorter than this never ends before the next begins.
 const CYCLE_MIN: Duration = Duration::from_secs(1);
 /// How often a point is made of what a continuous replication has brought.
@@ -309,13 +311,18 @@ impl<'a> Reader<'a, '_> {
 
     fn compression(&self) -> Option<i32> {
         let (module, expr) = self.expr("compression")?;
+        if word(expr) == Some("auto") {
+            return Some(COMPRESSION_AUTO);
+        }
         match self.cx.expect(module, &Env::new(), expr, &Type::Int)? {
             Value::Int(level) if COMPRESSION.contains(&level) => i32::try_from(level).ok(),
-            _ => {
-                self.cx.report(Diagnostic::error(211, "`compression` is a level", expr.span, "out of range").help(
-                    format!("write a number from {} (fast) to {} (small)", COMPRESSION.start(), COMPRESSION.end()),
-                ))
-            }
+            _ => self.cx.report(Diagnostic::error(211, "`compression` is a level", expr.span, "out of range").help(
+                format!(
+                    "write a number from {} (fast) to {} (small), or `auto`",
+                    COMPRESSION.start(),
+                    COMPRESSION.end()
+                ),
+            )),
         }
     }
 

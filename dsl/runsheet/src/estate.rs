@@ -113,7 +113,7 @@ pub struct PolicySheet {
     pub bandwidth_windows: Vec<(WindowSheet, Rate)>,
     /// Room for changes at the source before the disk is marked for resync.
     pub change_log: Option<Size>,
-    /// zstd level.
+    /// zstd level; 0 follows the link: lower while it is faster than the processors, higher while it is slower.
     pub compression: i32,
     /// Writes are followed in order as they come; `cycle` then only says how often a point is made of them.
     #[serde(default)]
