@@ -47,8 +47,7 @@ pub fn audit(loaded: &LoadedRun) -> Vec<String> {
     let sheet = &*loaded.sheet;
     let steps = sheet.nodes.iter().map(|node| (node.id.clone(), Step::default())).collect();
     let (no_return, undoing, closed) = (false, false, None);
-    let mut audit =
-        Audit { sheet, steps, no_return, undoing, closed, taken_back: Vec::new(), wrong: Vec::new() };
+    let mut audit = Audit { sheet, steps, no_return, undoing, closed, taken_back: Vec::new(), wrong: Vec::new() };
     let mut epoch = loaded.records.first().map(|record| record.epoch);
     for (place, record) in loaded.records.iter().enumerate() {
         if record.seq != place as u64 {
@@ -86,7 +85,11 @@ impl Audit<'_> {
             return Some("it had ended".to_owned());
         }
         let node = self.node(id)?;
-        if node.after_no_return && !self.no_return {
+        let still_ahead = |step: &StepId| self.steps.get(step).is_some_and(|step| step.ended.is_none());
+        let ahead =
+            self.sheet.nodes.iter().any(|node| matches!(node.action, Action::NoReturn) && still_ahead(&node.id));
+        let passes_it = matches!(node.action, Action::NoReturn);
+        if node.after_no_return && !passes_it && !self.no_return && ahead {
             return Some("the point of no return has not passed".to_owned());
         }
         self.sheet.edges.iter().filter(|edge| edge.to == *id).find_map(|edge| {
@@ -98,7 +101,8 @@ impl Audit<'_> {
                 Ended::Degraded => note,
                 Ended::SkippedByRule => false,
             };
-            (edge.kind == EdgeKind::Needs && !passes).then(|| format!("it needs `{}`, which did not succeed", edge.from))
+            (edge.kind == EdgeKind::Needs && !passes)
+                .then(|| format!("it needs `{}`, which did not succeed", edge.from))
         })
     }
 
@@ -161,9 +165,8 @@ impl Audit<'_> {
                 || matches!(node.action, Action::NoReturn | Action::Barrier | Action::Wait { .. })
         });
         let begun = self.steps.get(id).is_some_and(|step| step.begun.is_some());
-        let asked = self.node(id).is_some_and(|node| {
-            matches!(node.action, Action::Approve { .. } | Action::Manual { .. })
-        });
+        let asked =
+            self.node(id).is_some_and(|node| matches!(node.action, Action::Approve { .. } | Action::Manual { .. }));
         if by_itself {
             self.begins(record, id);
         } else if !begun && !asked {
@@ -194,7 +197,8 @@ impl Audit<'_> {
 
     fn decided(&mut self, record: &Record, id: &StepId, decision: Decision) {
         let undoing = self.undoing;
-        let dangerous = self.node(id).is_some_and(|node| matches!(node.action, Action::Fence { .. } | Action::Lock { .. }));
+        let dangerous =
+            self.node(id).is_some_and(|node| matches!(node.action, Action::Fence { .. } | Action::Lock { .. }));
         if dangerous && !undoing && decision == Decision::Skip {
             self.wrong(record, "this must not be left out");
         }
@@ -220,7 +224,9 @@ impl Audit<'_> {
         let begun = step.begun;
         match (begun, self.taken_back.last()) {
             (None, _) => self.wrong(record, "it was never begun"),
-            (Some(begun), Some(last)) if begun > *last => self.wrong(record, "one that began before it was taken back first"),
+            (Some(begun), Some(last)) if begun > *last => {
+                self.wrong(record, "one that began before it was taken back first")
+            }
             (Some(begun), _) => self.taken_back.push(begun),
         }
     }
@@ -228,10 +234,14 @@ impl Audit<'_> {
     fn closed(&mut self, record: &Record, status: RunStatus, degraded: &[StepId]) {
         self.closed = Some(status);
         if (status == RunStatus::Done) == self.undoing {
-            self.wrong(record, format!("a run does not end as {status} {}", if self.undoing { "taken back" } else { "" }));
+            self.wrong(
+                record,
+                format!("a run does not end as {status} {}", if self.undoing { "taken back" } else { "" }),
+            );
         }
         if status == RunStatus::Done {
-            let open: Vec<_> = self.steps.iter().filter(|(_, step)| step.ended.is_none()).map(|(id, _)| id.clone()).collect();
+            let open: Vec<_> =
+                self.steps.iter().filter(|(_, step)| step.ended.is_none()).map(|(id, _)| id.clone()).collect();
             open.into_iter().for_each(|id| self.wrong(record, format!("`{id}` has not ended")));
         } else if status != RunStatus::Failed {
             let left: Vec<_> = self.steps.iter().filter(|(_, step)| step.left).map(|(id, _)| id.clone()).collect();

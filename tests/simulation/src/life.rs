@@ -30,12 +30,13 @@ pub struct LifeLine {
     died: Notify,
     writes: AtomicU64,
     effects: AtomicU64,
+    effects_ended: AtomicU64,
 }
 
 impl LifeLine {
     pub fn new(death: Option<Death>) -> Self {
-        let (writes, effects) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { death, dead: AtomicBool::new(false), died: Notify::new(), writes, effects }
+        let (writes, effects, effects_ended) = Default::default();
+        Self { death, dead: AtomicBool::new(false), died: Notify::new(), writes, effects, effects_ended }
     }
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
@@ -68,7 +69,8 @@ impl LifeLine {
         self.meet(Death::BeforeEffect(number));
     }
     pub(crate) fn after_effect(&self) {
-        self.meet(Death::AfterEffect(self.effects()));
+        let number = self.effects_ended.fetch_add(1, Ordering::SeqCst) + 1;
+        self.meet(Death::AfterEffect(number));
     }
 }
 

@@ -56,7 +56,9 @@ pub struct Meaning {
 enum Ended {
     As(Stand),
     /// The whole run is taken back: by the plan, or by a person.
-    TakesBack { by_person: bool },
+    TakesBack {
+        by_person: bool,
+    },
 }
 
 struct Run<'a> {

@@ -9,8 +9,8 @@ use muster_journal::{Answer, Decision, Question, QuestionKind};
 use muster_ports::*;
 use muster_provider_simulated::SeededRandom;
 use muster_runsheet::{Action, NodeKind, Runsheet, StepId};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -47,9 +47,15 @@ impl Manner {
 /// Something that a person may move.
 #[derive(Clone, Debug)]
 pub enum Heard {
-    Question { node: StepId, question: Question },
+    Question {
+        node: StepId,
+        question: Question,
+    },
     /// A step waits for a decision; in `undo`, one that could not be taken back.
-    Stopped { node: StepId, undo: bool },
+    Stopped {
+        node: StepId,
+        undo: bool,
+    },
     /// The whole run is paused.
     Held,
 }

@@ -8,7 +8,7 @@ use crate::life::{Fate, Ground, Life};
 use crate::people::{DECISIONS_MAX, Manner, People};
 use crate::storm::{Death, Storm};
 use muster_executor::{ExecutorError, RunEnd};
-use muster_journal::{Event, JournalError, LoadedRun, MemoryStore, Opening, RunStore, Stand};
+use muster_journal::{Event, JournalError, LoadedRun, MemoryStore, Opening, QuestionKind, RunStore, Stand};
 use muster_ports::*;
 use muster_provider_simulated::{CallClass, FaultPlan, PowerWitness, SeededRandom};
 use muster_rehearsal::Stage;
@@ -108,18 +108,8 @@ pub async fn play(case: &Case, source: Source, storm: &Storm) -> Played {
     let opening = Opening { who: "anna".to_owned(), why: "simulation".to_owned(), incident: None, signed: None };
     let opened = Life::begin(&ground, &store, &Fate::default()).executor.open_run(&case.sheet, opening).await;
     let run = opened.expect("an opened run");
-    let mut play = Play {
-        case,
-        source,
-        storm,
-        ground,
-        store,
-        run,
-        lives: 0,
-        first: None,
-        old: Vec::new(),
-        wrong: Vec::new(),
-    };
+    let mut play =
+        Play { case, source, storm, ground, store, run, lives: 0, first: None, old: Vec::new(), wrong: Vec::new() };
     let weather = play.weather();
     let end = play.storm().await;
     drop(weather);
@@ -142,7 +132,9 @@ impl Play<'_> {
         self.ground.beyond.trouble(self.storm.seed, self.storm.beyond);
         for outage in self.storm.outages.clone() {
             let burnt = self.source != Source::Well && outage.site == self.case.sheet.source;
-            let Some(provider) = self.ground.stage.providers().get(&outage.site).filter(|_| !burnt).cloned() else { continue };
+            let Some(provider) = self.ground.stage.providers().get(&outage.site).filter(|_| !burnt).cloned() else {
+                continue;
+            };
             let clock = clock.clone();
             weather.spawn(async move {
                 clock.sleep(outage.from).await;
@@ -285,7 +277,8 @@ impl Play<'_> {
                 old.abort();
             }
         }
-        let loaded = RunStore::new(Arc::new(self.store.reopen())).load(&self.run).await.expect("a journal that verifies");
+        let loaded =
+            RunStore::new(Arc::new(self.store.reopen())).load(&self.run).await.expect("a journal that verifies");
         for (machine, sites) in witness.doubles() {
             self.wrong.push(format!("`{machine}` had power at {sites:?} at once"));
         }
@@ -327,7 +320,8 @@ impl Play<'_> {
         let mut seen: BTreeMap<(SiteName, String, String), usize> = BTreeMap::new();
         for (site, provider) in self.ground.stage.providers() {
             for effect in provider.effects().into_iter().skip(before[site]).filter(|effect| effect.changed) {
-                let Some(key) = effect.key.filter(|_| matches!(effect.class, CallClass::Define | CallClass::Start)) else {
+                let Some(key) = effect.key.filter(|_| matches!(effect.class, CallClass::Define | CallClass::Start))
+                else {
                     continue;
                 };
                 let what = format!("{:?} {}", effect.class, effect.subject);
@@ -335,7 +329,9 @@ impl Play<'_> {
             }
         }
         let twice = seen.into_iter().filter(|(_, times)| *times > 1);
-        twice.map(|((site, what, key), times)| format!("{site}: {what} was done {times} times under key {key}")).collect()
+        twice
+            .map(|((site, what, key), times)| format!("{site}: {what} was done {times} times under key {key}"))
+            .collect()
     }
 }
 
@@ -371,6 +367,12 @@ impl Played {
         };
         matches!(&self.outcome.end, RunEnd::Done { degraded } if degraded.is_empty())
             && !self.loaded.records.iter().any(bent)
+    }
+
+    /// A person was asked to sign that the machines of the source are off.
+    pub fn was_signed_for(&self) -> bool {
+        let asked = |record: &muster_journal::Record| matches!(&record.event, Event::Asked { question, .. } if question.kind == QuestionKind::SplitBrain);
+        self.loaded.records.iter().any(asked)
     }
 
     /// How this outcome differs from that of an undisturbed run.

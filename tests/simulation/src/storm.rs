@@ -134,7 +134,11 @@ impl Storm {
                 late_by: dice.seconds(90),
             },
             disk: Disk { slow: dice.some(30, 300), slow_by: dice.seconds(20), full: dice.some(15, 30) },
-            faults: if faulty { CallClass::ALL.iter().map(|class| (*class, rates(class))).collect() } else { BTreeMap::new() },
+            faults: if faulty {
+                CallClass::ALL.iter().map(|class| (*class, rates(class))).collect()
+            } else {
+                BTreeMap::new()
+            },
             faults_max: u32::try_from(5 + below(60)).unwrap_or(0),
             beyond: dice.some(50, 200),
             outages: (0..dice.some(40, 3)).map(outage).collect(),

@@ -69,8 +69,10 @@ fn judge(seed: u64) -> (Played, Vec<String>, String) {
     let storm = Storm::from_seed(seed, &case.sites(), writes);
     let played = in_virtual_time(play(case, source, &storm));
     let mut wrong = played.wrong.clone();
-    // A site that comes back in the middle is met in another state than by a run that met it dead.
-    if played.is_straight() && source != Source::CutOff {
+    // A site that comes back in the middle is met in another state than by a run that met it dead, and so is one whose
+    // machines a person has switched off to be able to sign for it.
+    let by_hand = source == Source::Well && played.was_signed_for();
+    if played.is_straight() && source != Source::CutOff && !by_hand {
         wrong.extend(played.differs(&calm));
     }
     (played, wrong, format!("{} ({source:?})", case.name))
@@ -130,7 +132,9 @@ fn random_storms_do_no_harm() {
     let mut failed = failed.into_inner().unwrap();
     failed.sort();
     for (seed, wrong) in &failed {
-        println!("MUSTER_SIMULATION_SEED={seed} cargo test -p muster-simulation --test seeds -- --nocapture  # {wrong}");
+        println!(
+            "MUSTER_SIMULATION_SEED={seed} cargo test -p muster-simulation --test seeds -- --nocapture  # {wrong}"
+        );
     }
     assert!(failed.is_empty(), "{} of {seeds} seeds failed", failed.len());
     // The storms are storms.

@@ -1,0 +1,298 @@
+//! What a step costs the engine, as ratios within one run: `cargo run --release -p muster-simulation --bin engine-bench`.
+//!
+//! Absolute numbers depend on the machine and its load; the ratios compare the engine with its own store, and with what a
+//! disk, SQLite and a bare scheduler do at the same moment. `--full` goes up to 100,000 steps.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use muster_executor::*;
+use muster_journal::*;
+use muster_ports::*;
+use muster_runsheet::{
+    Action, Carriers, Direction, Duration, Edge, EdgeKind, Hash, Kind, Node, NodeKind, Operation, Otherwise,
+    RUNSHEET_FORMAT, Runsheet, SheetPhase,
+};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command as Process;
+use std::sync::Arc;
+
+/// Does nothing, at once.
+#[derive(Debug)]
+struct Idle;
+
+#[async_trait]
+impl StepRunner for Idle {
+    async fn observe(&self, _: StepContext<'_>) -> Result<Observation> {
+        Ok(Observation::DoesNotHold)
+    }
+    async fn act(&self, _: StepContext<'_>) -> Result<Acted> {
+        Ok(Acted::Done(StepOutput::None))
+    }
+    async fn undo(&self, _: StepContext<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Forgets everything but what opening a run needs.
+#[derive(Debug)]
+struct Forgetful(MemoryStore);
+
+#[async_trait]
+impl StateStore for Forgetful {
+    async fn get(&self, key: &str) -> std::result::Result<Option<Bytes>, StoreError> {
+        self.0.get(key).await
+    }
+    async fn scan(&self, prefix: &str) -> std::result::Result<Vec<(String, Bytes)>, StoreError> {
+        self.0.scan(prefix).await
+    }
+    async fn write(&self, batch: Vec<Write>) -> std::result::Result<(), StoreError> {
+        let opens = batch.iter().any(|write| matches!(write, Write::Put { key, .. } if key.ends_with("/sheet")));
+        if opens { self.0.write(batch).await } else { Ok(()) }
+    }
+    fn epoch(&self) -> Epoch {
+        self.0.epoch()
+    }
+}
+
+fn check(at: usize) -> Node {
+    Node {
+        id: format!("s{at:06}").as_str().into(),
+        kind: NodeKind::Check,
+        phase: SheetPhase::Rise,
+        stage: None,
+        action: Action::Start { machine: format!("m{at}").as_str().into(), site: "dr".into() },
+        made_by: "a bench".into(),
+        within: Duration::from_mins(15),
+        usually: None,
+        retry: None,
+        otherwise: Otherwise::Pause,
+        after_no_return: false,
+        locks: Vec::new(),
+    }
+}
+
+/// Layers of `width` steps; each step needs the one above it.
+fn sheet(steps: usize, width: usize) -> Runsheet {
+    let nodes: Vec<Node> = (0..steps).map(check).collect();
+    let edge = |at: usize| Edge { from: nodes[at - width].id.clone(), to: nodes[at].id.clone(), kind: EdgeKind::Needs };
+    let edges = (width..steps).map(edge).collect();
+    Runsheet {
+        format: RUNSHEET_FORMAT.into(),
+        plan: "bench".into(),
+        operation: Operation { kind: Kind::Planned, direction: Direction::Out },
+        source: "hq".into(),
+        target: "dr".into(),
+        rto: None,
+        rpo: None,
+        owner: None,
+        keep: None,
+        vault: "file:///vault".into(),
+        carriers: Carriers::default(),
+        resolvers: Vec::new(),
+        test_networks: Vec::new(),
+        teams: BTreeMap::new(),
+        inventory: Hash::of("none"),
+        sites: Default::default(),
+        groups: Default::default(),
+        machines: Default::default(),
+        hooks: Default::default(),
+        assumptions: vec![],
+        nodes,
+        edges,
+        left_out: vec![],
+    }
+}
+
+struct Watch(Timestamp);
+
+impl Watch {
+    fn start() -> Self {
+        Self(SystemClock.now())
+    }
+    fn seconds(&self) -> f64 {
+        SystemClock.now().since(self.0).as_secs_f64().max(0.001)
+    }
+}
+
+fn executor(store: Arc<dyn StateStore>) -> Executor {
+    Executor::new(store, Arc::new(Idle), Arc::new(SystemClock), Arc::new(SystemRandom))
+}
+
+/// Seconds of a whole run.
+async fn run(store: Arc<dyn StateStore>, sheet: &Runsheet) -> (f64, RunId) {
+    let executor = executor(store);
+    let opening = Opening { who: "bench".into(), why: String::new(), incident: None, signed: None };
+    let run = executor.open_run(sheet, opening).await.unwrap();
+    let watch = Watch::start();
+    let (_sender, receiver) = commands();
+    let end = executor.drive(&run, receiver, Arc::new(Unwatched), OnPause::Return).await.unwrap();
+    assert_eq!(end, RunEnd::Done { degraded: vec![] });
+    (watch.seconds(), run)
+}
+
+async fn slate(folder: &Path) -> Arc<SlateStore> {
+    std::fs::create_dir_all(folder).unwrap();
+    let objects = object_store::local::LocalFileSystem::new_with_prefix(folder).unwrap().with_fsync(true);
+    let owner = Owner::this_process("bench");
+    let opened = SlateStore::open(Arc::new(objects), "state", owner, TakeOver::Steal, Arc::new(SystemClock)).await;
+    Arc::new(opened.unwrap())
+}
+
+/// Writes a second of the store alone: so many writers, each batch as large as a step's.
+async fn store_rate(store: &Arc<SlateStore>, writers: usize, writes: usize, bytes: usize) -> f64 {
+    let watch = Watch::start();
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..writers {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for at in 0..writes / writers {
+                let record = Write::put(format!("bench/{writer:05}/{at:08}"), vec![b'x'; bytes / 2]);
+                let head = Write::put(format!("head/{writer:05}"), vec![b'y'; bytes / 2]);
+                store.write(vec![record, head]).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    (writes / writers * writers) as f64 / watch.seconds()
+}
+
+fn line(what: &str, rate: f64, unit: &str, beside: &str) {
+    println!("{what:<58} {rate:>12.1} {unit:<10} {beside}");
+}
+
+/// Most memory this process ever held.
+fn memory_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) / 1024
+}
+
+async fn durable(folder: &Path, full: bool) {
+    let store = slate(folder).await;
+    let steps = if full { 1_000 } else { 200 };
+    let (seconds, run_id) = run(store.clone(), &sheet(steps, 1)).await;
+    let stored = store.scan(&format!("run/{run_id}/event/")).await.unwrap();
+    // A batch is a record and the head of the run.
+    let bytes = 2 * stored.iter().map(|(_, value)| value.len()).sum::<usize>() / stored.len();
+    let per_step = seconds / steps as f64;
+    let alone = 2.0 / store_rate(&store, 1, 2 * steps, bytes).await;
+    line("a durable step, one after the other", per_step * 1e6, "us", "");
+    let ratio = format!("a step costs {:.2} x these (at most 1.5)", per_step / alone);
+    line("  two durable writes of the same bytes to the same store", alone * 1e6, "us", &ratio);
+    for width in [64, 1_024] {
+        let steps = width * if full { 8 } else { 2 };
+        let (seconds, _) = run(store.clone(), &sheet(steps, width)).await;
+        let records = 2.0 * steps as f64 / seconds;
+        let alone = store_rate(&store, width, 2 * steps, bytes).await;
+        line(&format!("{width} steps wide"), records, "records/s", "");
+        let share = format!("the engine reaches {:.2} of it (at least 0.5)", records / alone);
+        line(&format!("  the store alone with {width} writers"), alone, "writes/s", &share);
+    }
+    store.close().await.unwrap();
+}
+
+async fn resume(folder: &Path, steps: usize) {
+    let store = slate(folder).await;
+    let mut sheet = sheet(steps, 1_000.min(steps));
+    // The last step waits for a person: the run is left open and taken up again.
+    let last = sheet.nodes.last_mut().unwrap();
+    last.kind = NodeKind::Gate;
+    last.action = Action::Approve { text: "go on?".into(), by: "anyone".into() };
+    let executor = executor(store.clone());
+    let opening = Opening { who: "bench".into(), why: String::new(), incident: None, signed: None };
+    let run = executor.open_run(&sheet, opening).await.unwrap();
+    let (_sender, receiver) = commands();
+    executor.drive(&run, receiver, Arc::new(Unwatched), OnPause::Return).await.unwrap();
+    store.close().await.unwrap();
+    let watch = Watch::start();
+    let store = slate(folder).await;
+    let executor = self::executor(store.clone());
+    let (_sender, receiver) = commands();
+    let end = executor.drive(&run, receiver, Arc::new(Unwatched), OnPause::Return).await.unwrap();
+    assert!(matches!(end, RunEnd::Paused { .. }), "{end:?}");
+    line(&format!("open and resume a run of {steps} steps"), watch.seconds(), "s", "(under 2 for 10,000)");
+    store.close().await.unwrap();
+}
+
+async fn bookkeeping(sizes: &[usize]) {
+    for width in [1, 64] {
+        let mut first = None;
+        for &steps in sizes {
+            let (seconds, _) = run(Arc::new(Forgetful(MemoryStore::new())), &sheet(steps, width)).await;
+            let per_step = seconds * 1e6 / steps as f64;
+            let first = *first.get_or_insert(per_step);
+            let growth = format!("{:.2} x the first, {} MiB", per_step / first, memory_mib());
+            line(&format!("{steps} steps, {width} wide, without a store"), per_step, "us/step", &growth);
+        }
+    }
+}
+
+/// As fast as a graph can be walked with a task for each step, and nothing else.
+async fn ceiling(steps: usize) {
+    let mut graph = petgraph::graph::DiGraph::<(), ()>::new();
+    let nodes: Vec<_> = (0..steps).map(|_| graph.add_node(())).collect();
+    (64..steps).for_each(|at| drop(graph.add_edge(nodes[at - 64], nodes[at], ())));
+    let watch = Watch::start();
+    let mut missing: Vec<usize> =
+        nodes.iter().map(|node| graph.neighbors_directed(*node, petgraph::Incoming).count()).collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    nodes
+        .iter()
+        .filter(|node| missing[node.index()] == 0)
+        .for_each(|node| drop(tasks.spawn(std::future::ready(*node))));
+    while let Some(done) = tasks.join_next().await {
+        for next in graph.neighbors(done.unwrap()) {
+            missing[next.index()] -= 1;
+            if missing[next.index()] == 0 {
+                tasks.spawn(std::future::ready(next));
+            }
+        }
+    }
+    line("tokio and petgraph alone", steps as f64 / watch.seconds(), "steps/s", "");
+}
+
+fn fdatasync(folder: &Path) {
+    let mut file = std::fs::File::create(folder.join("raw")).unwrap();
+    let watch = Watch::start();
+    for _ in 0..500 {
+        file.write_all(&[b'x'; 512]).unwrap();
+        file.sync_data().unwrap();
+    }
+    line("fdatasync alone, one after the other", 500.0 / watch.seconds(), "/s", "");
+}
+
+/// SQLite as it is in every Python.
+fn sqlite(folder: &Path) {
+    const SCRIPT: &str = "import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute('pragma journal_mode=wal'); db.execute('pragma synchronous=full')
+db.execute('create table r(k integer primary key, v blob)')
+begin = time.monotonic()
+for n in range(500): db.execute('insert into r(v) values (?)', (b'x' * 512,))
+print(500 / (time.monotonic() - begin))";
+    let output = Process::new("python3").args(["-c", SCRIPT]).arg(folder.join("peer.db")).output();
+    let rate = output.ok().and_then(|output| String::from_utf8_lossy(&output.stdout).trim().parse::<f64>().ok());
+    match rate {
+        Some(rate) => line("SQLite, WAL, FULL, one commit a record", rate, "/s", ""),
+        None => println!("SQLite: no python3 with sqlite3 here"),
+    }
+}
+
+fn main() {
+    let full = std::env::args().any(|argument| argument == "--full");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir_in(".").unwrap();
+    fdatasync(folder.path());
+    sqlite(folder.path());
+    runtime.block_on(async {
+        durable(folder.path(), full).await;
+        let sizes: &[usize] = if full { &[1_000, 10_000, 100_000] } else { &[500, 1_000, 2_000] };
+        ceiling(*sizes.last().unwrap()).await;
+        bookkeeping(sizes).await;
+        resume(&folder.path().join("resumed"), if full { 10_000 } else { 1_000 }).await;
+    });
+}
