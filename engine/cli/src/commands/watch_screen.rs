@@ -113,7 +113,8 @@ fn key_of(event: &Event) -> Option<Key> {
         KeyCode::Char('q' | 'Q') => Some(Key::Quit),
         KeyCode::Tab | KeyCode::Down | KeyCode::Up => Some(Key::Another),
         KeyCode::Enter => Some(Key::Confirm),
-        KeyCode::Esc => Some(Key::Back),
+        // Any other character takes back what was about to be confirmed.
+        KeyCode::Esc | KeyCode::Char(_) => Some(Key::Back),
         _ => None,
     }
 }
