@@ -21,17 +21,17 @@ async fn retention_passes_over_what_people_keep_until_its_time_has_come() {
     let world = World::new(30, &plain_machines(), true, false).await;
     let (held, dated, free) =
         (world.cycle().await.unwrap(), world.cycle().await.unwrap(), world.cycle().await.unwrap());
-    let until = world.clock.now().plus(2 * HOUR);
+    let until = world.clock.now().plus(HOUR / 2);
     world.replicator.keep(&held, None, "anna", "audit").await.unwrap();
     world.replicator.keep(&dated, Some(until), "anna", "").await.unwrap();
-    world.replicator.run_until(tokio::time::sleep(HOUR)).await.unwrap();
+    world.replicator.run_until(tokio::time::sleep(HOUR / 4)).await.unwrap();
     let left = ids(&world).await;
     assert!(left.contains(&held) && left.contains(&dated) && !left.contains(&free), "{left:?}");
     world.replicator.drop_before(&group(), left.last().unwrap()).await.unwrap();
     assert!(ids(&world).await.is_superset(&BTreeSet::from([held.clone(), dated.clone()])));
     let refused = world.replicator.drop_point(&dated).await.unwrap_err();
     assert_eq!(refused.class, FailureClass::Refused, "{refused}");
-    world.replicator.run_until(tokio::time::sleep(2 * HOUR)).await.unwrap();
+    world.replicator.run_until(tokio::time::sleep(HOUR / 2)).await.unwrap();
     let left = ids(&world).await;
     assert!(left.contains(&held) && !left.contains(&dated), "its date has passed: {left:?}");
     assert_eq!(world.replicator.lift(&held).await.unwrap(), None);
@@ -62,7 +62,7 @@ async fn points_thin_out_by_the_tiers_of_their_policy() {
         retain: (8 * HOUR).into(),
         retain_all: Some(HOUR.into()),
         tiers: vec![RetentionTier { every: HOUR.into(), until: (8 * HOUR).into() }],
-        ..policy(Duration::from_secs(60), 8 * HOUR)
+        ..policy(Duration::from_secs(300), 8 * HOUR)
     };
     let mut estate = world.estate.clone();
     estate.policies.insert(policy.name.clone(), policy);
@@ -71,7 +71,7 @@ async fn points_thin_out_by_the_tiers_of_their_policy() {
     let now = world.clock.now();
     let points = world.replicator.points(&group()).await.unwrap();
     let (young, old): (Vec<_>, Vec<_>) = points.iter().partition(|point| now.since(point.at) < HOUR);
-    assert!((58..=62).contains(&young.len()), "all of the last hour: {}", young.len());
+    assert!((11..=13).contains(&young.len()), "all of the last hour: {}", young.len());
     assert!((4..=6).contains(&old.len()), "one of each hour before: {}", old.len());
     let hours: BTreeSet<u64> = old.iter().map(|point| point.at.as_millis() / 3_600_000).collect();
     assert!(hours.len() + 2 >= old.len(), "{hours:?}");
