@@ -116,3 +116,37 @@ impl Site for Guarded {
         self.site.hydrate(instance, progress).await
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use muster_agent::LocalSite;
+    use muster_journal::MemoryStore;
+    use muster_provider_simulated::{EstateSpec, SimulatedProvider};
+    use muster_vault::KeySource;
+
+    #[tokio::test]
+    async fn whoever_was_replaced_gives_no_order_and_may_still_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let provider = SimulatedProvider::in_memory("hq".into(), clock, random.clone()).unwrap();
+        provider.add_estate(&EstateSpec::tiny()).unwrap();
+        let key = KeySource::generate_file(&folder.path().join("key"), random.as_ref()).unwrap();
+        let home = folder.path().join("hq");
+        std::fs::create_dir_all(&home).unwrap();
+        let site: Arc<dyn Site> = Arc::new(LocalSite::new(Arc::new(provider), "hq".into(), home, key, random.as_ref()));
+        let store = Arc::new(MemoryStore::new());
+        let guarded = Guarded::new(site.clone(), store.clone());
+        let db = InstanceName::live(&"db".into());
+        guarded.start(&db).await.unwrap();
+        assert_eq!(site.instance(&db).await.unwrap().unwrap().power, Power::On);
+
+        let _taken_over = store.reopen();
+        let refused = guarded.stop(&db, StopMode::Hard).await.unwrap_err();
+        assert_eq!(refused.class, FailureClass::Refused, "{refused}");
+        assert_eq!(guarded.fence(&db).await.unwrap_err().class, FailureClass::Refused);
+        let seen = guarded.instance(&db).await.unwrap().unwrap();
+        assert!(seen.power == Power::On && !seen.fenced, "nothing has happened to it");
+    }
+}
