@@ -55,7 +55,7 @@ fn one_run(runtime: &tokio::runtime::Runtime, sample: &mut Sample, place: &Path,
     let url = format!("file://{}", place.join("vault").display());
     let vault = runtime.block_on(Vault::init(&url, &key, &SystemRandom)).unwrap();
     let mut segments = Vec::new();
-    let all = [0..sample.size()];
+    let all: Vec<_> = std::iter::once(0..sample.size()).collect();
     for (what, percent) in [("first copy", 0), ("delta 1 %", 1), ("delta 5 %", 5)] {
         let known = if percent == 0 { None } else { Some(sample.change(percent)) };
         let ranges = known.as_deref().unwrap_or(&all);

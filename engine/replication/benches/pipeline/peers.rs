@@ -64,7 +64,7 @@ pub fn copy(what: &'static str, image: &Path, place: &Path, table: &mut Table) {
             "zstd -q -3 -T2 -c \"$IMAGE\" | openssl enc -aes-256-ctr -pbkdf2 -pass pass:bench -out peer.out",
         ),
     ];
-    for (name, program, line) in whole.into_iter().filter(|(_, program, _)| first && installed(program)) {
+    for (name, _, line) in whole.into_iter().filter(|(_, program, _)| first && installed(program)) {
         if let Some(cost) = run(line, place, image) {
             table.add(what, name, cost.stored(size_of(&place.join("peer.out"))));
         }
