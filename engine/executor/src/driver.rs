@@ -78,7 +78,14 @@ impl Driver {
                     Some(order) => self.obey(order).await?,
                     None => commands_open = false,
                 },
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await?,
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    // Whatever has ended by now shares one durable write.
+                    let mut events = self.ended(ended);
+                    while let Some(ended) = self.tasks.try_join_next_with_id() {
+                        events.extend(self.ended(ended));
+                    }
+                    self.scribe.append(events).await?;
+                }
                 () = clock.sleep_until(wake.unwrap_or_default()), if wake.is_some() => {}
             }
         }
@@ -140,12 +147,13 @@ impl Driver {
         Ok(())
     }
 
-    async fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Result<(), JournalError> {
+    /// The records of an attempt that is over.
+    fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Vec<Event> {
         let (id, outcome) = match ended {
             Ok((id, outcome)) => (id, Ok(outcome)),
             Err(error) => (error.id(), Err(error)),
         };
-        let Some((attempt, undo)) = self.attempts.remove(&id) else { return Ok(()) };
+        let Some((attempt, undo)) = self.attempts.remove(&id) else { return Vec::new() };
         let outcome = outcome.unwrap_or_else(|error| {
             // A defect in one step must not take the run down with it.
             let failure = Failure::permanent(format!("the step broke off: {error}"))
@@ -153,9 +161,8 @@ impl Driver {
             if undo { Outcome::UndoFailed(failure) } else { Outcome::Failed(failure) }
         });
         // By name: an amendment may have moved it, and never takes away what has begun.
-        let Some(at) = self.chart.place(&attempt.node) else { return Ok(()) };
-        let events = attempt::events(self.chart.node(at), &attempt, outcome);
-        self.scribe.append(events).await
+        let Some(at) = self.chart.place(&attempt.node) else { return Vec::new() };
+        attempt::events(self.chart.node(at), &attempt, outcome)
     }
 
     async fn obey(&mut self, order: Order) -> Result<(), JournalError> {

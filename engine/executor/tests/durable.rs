@@ -60,3 +60,11 @@ async fn a_thief_stops_a_running_engine_and_goes_on_where_it_was() {
     let reader = SlateStore::open_reader(objects, "state").await.unwrap();
     assert_eq!(RunStore::new(Arc::new(reader)).load(&run).await.unwrap().state.status, RunStatus::Done);
 }
+
+#[tokio::test(start_paused = true)]
+async fn steps_that_end_together_share_one_durable_write() {
+    let names: Vec<String> = (0..32).map(|at| format!("s{at}")).collect();
+    let bench = Bench::new(&sheet(names.iter().map(|name| act(name)).collect(), ""), &[], &[]).await;
+    bench.drive().await.unwrap();
+    assert!(bench.store.writes() < 10, "32 steps side by side took {} durable writes", bench.store.writes());
+}
