@@ -158,7 +158,7 @@ impl Storm {
                 },
             },
             pace: dice.seconds(60),
-            cycles: dice.chance(10),
+            cycles: dice.chance(3),
             lasts,
         }
     }

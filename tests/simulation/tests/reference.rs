@@ -400,7 +400,7 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, max_shrink_iters: 3_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, max_shrink_iters: 3_000, ..ProptestConfig::default() })]
 
     #[test]
     fn chains_mean_what_the_reference_says(shapes in prop::collection::vec(shape(), 1..8), faults in faults()) {

@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock};
 /// Seeds of a run of all tests.
 const SEEDS: u64 = 2_000;
 /// One seed in so many plays a plan that ships with the project.
-const SHIPPED_EVERY: u64 = 25;
+const SHIPPED_EVERY: u64 = 60;
 
 /// What undisturbed runs come to, and about how many durable writes they take.
 type Calm = (Outcome, u64);
