@@ -14,6 +14,11 @@ use muster_ports::{PointId, Timestamp};
 use muster_runsheet::PolicySheet;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Number of the tier, and of the period in it.
+type Period = (usize, u64);
+/// The least one is kept: application-consistent before crash-consistent, early before late.
+type Preference<'a> = (bool, Timestamp, &'a PointId);
+
 /// Points that another one of the same period stands for. In each period an application-consistent point is kept before
 /// a crash-consistent one, and an earlier one before a later one. Final points and named ones are no part of this: they
 /// were asked for, and stay until they age out.
@@ -21,8 +26,7 @@ pub fn thinned_out(points: &[Point], policy: &PolicySheet, now: Timestamp) -> Ve
     let keep_all = policy.retain_all.unwrap_or(policy.retain).std();
     let regular = points.iter().map(|point| &point.summary);
     let regular = regular.filter(|point| matches!(point.kind, PointKind::Crash | PointKind::App));
-    // By tier and period, the points in the order of preference.
-    let mut periods: BTreeMap<(usize, u64), BTreeSet<(bool, Timestamp, &PointId)>> = BTreeMap::new();
+    let mut periods: BTreeMap<Period, BTreeSet<Preference<'_>>> = BTreeMap::new();
     for point in regular {
         let age = now.since(point.at);
         if age <= keep_all {
