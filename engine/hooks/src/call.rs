@@ -59,6 +59,8 @@ pub(crate) enum HostCall {
         url: String,
     },
     Now,
+    /// When the time of this attempt is up.
+    Deadline,
     Random {
         below: i64,
     },
@@ -132,6 +134,7 @@ impl HostCall {
             Self::Tcp { .. } => "net.tcp",
             Self::NetHttp { .. } => "net.http",
             Self::Now => "now",
+            Self::Deadline => "run.deadline",
             Self::Random { .. } => "random",
             Self::SleepDue { .. } => "sleep.due",
             Self::SleepUntil { .. } => "sleep",
@@ -166,7 +169,7 @@ impl HostCall {
             Self::Get { machine, path } => json!([machine.name, path]),
             Self::Tcp { ip, port } => json!([ip, port]),
             Self::NetHttp { url } => json!([url]),
-            Self::Now => json!([]),
+            Self::Now | Self::Deadline => json!([]),
             Self::Random { below } => json!([below]),
             Self::SleepDue { millis } => json!([millis]),
             Self::SleepUntil { due } => json!([due]),

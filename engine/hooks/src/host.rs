@@ -73,6 +73,13 @@ impl HookHost {
 
     /// Runs the hook to its end. Dropping the future stops the script as `cancel` does.
     pub async fn run(&self, order: HookOrder<'_>, cancel: &Cancel) -> Result<HookEnd> {
+        if order.sheet.needs.contains(&Need::Disk) {
+            return Err(Failure::permanent(format!(
+                "hook `{}`: this muster does not carry out yet: `disk`, files on a landed disk before its first start",
+                order.sheet.name
+            ))
+            .help("change the file in the running guest: `needs = [guest]` and `m.put(path, text)`"));
+        }
         let arguments = arguments(&order)?;
         let tape = Tape::read(order.calls.recorded(), order.calls.undoes());
         let mut session = Session {

@@ -12,7 +12,7 @@ pub const EXPRESSION_DEPTH_MAX: (usize, usize) = (64, 32);
 pub const STRING_BYTES_MAX: usize = 1 << 20;
 /// Elements of one array.
 pub const ARRAY_ELEMENTS_MAX: usize = 10_000;
-/// Properties of one object map.
+/// Properties of one object map, held where a call makes it grow; growth by `m[k] = v` is held by the operations alone.
 pub const MAP_PROPERTIES_MAX: usize = 10_000;
 /// Functions of one script.
 pub const FUNCTIONS_MAX: usize = 64;

@@ -50,6 +50,7 @@ impl Session<'_> {
             HostCall::Tcp { ip, port } => self.tcp(ip, *port).await,
             HostCall::NetHttp { url } => self.net_http(url).await,
             HostCall::Now => Ok(self.host.clock.now().as_millis().into()),
+            HostCall::Deadline => Ok(self.order.deadline.as_millis().into()),
             HostCall::Random { below } => {
                 Ok((self.host.random.next_u64() % u64::try_from(*below).unwrap_or(1).max(1)).into())
             }

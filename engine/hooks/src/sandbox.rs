@@ -11,7 +11,7 @@ use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicStringPackage,
     LogicPackage, MoreStringPackage, Package,
 };
-use rhai::{AST, Array, Dynamic, Engine, INT, ImmutableString, Map, Module, OptimizationLevel, Scope};
+use rhai::{AST, Array, Dynamic, Engine, INT, ImmutableString, Map, Module, OptimizationLevel, ParseErrorType, Scope};
 use serde_json::Value as Json;
 use std::time::Duration;
 
@@ -77,7 +77,14 @@ pub(crate) fn compile(engine: &Engine, sheet: &HookSheet) -> Result<AST, HookPro
     let ast = engine.compile_with_scope(&known, &text).map_err(|error| HookProblem {
         line: error.position().line().unwrap_or(1),
         column: error.position().position().unwrap_or(1),
-        message: error.err_type().to_string(),
+        message: match error.err_type() {
+            ParseErrorType::ExprTooDeep => {
+                let (top, inside) = EXPRESSION_DEPTH_MAX;
+                format!("over the limit of {top} nested expressions, of {inside} nested expressions in a function")
+            }
+            ParseErrorType::TooManyFunctions => format!("over the limit of {FUNCTIONS_MAX} functions"),
+            other => other.to_string(),
+        },
     })?;
     let wanted = sheet.parameters.len();
     let found: Vec<usize> = ast
@@ -290,6 +297,11 @@ fn register_words(engine: &mut Engine, line: &Line) {
     });
     let door = line.clone();
     engine.register_fn("now", move || -> Outcome { door.ask(HostCall::Now).map(|json| from_json(&json)) });
+    let door = line.clone();
+    // `run.deadline()`, on the scale of `now()`.
+    engine.register_fn("deadline", move |_run: Map| -> Outcome {
+        door.ask(HostCall::Deadline).map(|json| from_json(&json))
+    });
     let door = line.clone();
     engine.register_fn("random", move |below: INT| -> Outcome {
         if below < 1 {

@@ -5,4 +5,5 @@ mod behaviour;
 mod doors;
 mod http;
 mod packages;
+mod replay;
 mod support;

@@ -38,7 +38,11 @@ fn the_compiler_knows_the_words_that_the_sandbox_has() {
     for word in listed("engine/hooks/src/sandbox.rs", "GLOBALS") {
         assert!(listed(compiler, "OBJECTS").contains(&word), "the compiler knows no `{word}`");
     }
-    for word in listed(compiler, "WORDS").iter().chain(&listed(compiler, "MACHINE")) {
+    let (words, machine, values) = (listed(compiler, "WORDS"), listed(compiler, "MACHINE"), listed(compiler, "VALUES"));
+    for word in words.iter().chain(&machine).chain(&values).chain(&listed(compiler, "OBJECTS")) {
+        if listed("engine/hooks/src/sandbox.rs", "GLOBALS").contains(word) {
+            continue;
+        }
         let registered = format!("(\"{word}\"");
         assert!(text.contains(&registered) || doors.contains(&registered), "the sandbox has no `{word}`");
     }
