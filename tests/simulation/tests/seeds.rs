@@ -71,7 +71,8 @@ fn judge(seed: u64) -> (Played, Vec<String>, String) {
     let mut wrong = played.wrong.clone();
     // A site that comes back in the middle is met in another state than by a run that met it dead, and so is one whose
     // machines a person has switched off to be able to sign for it.
-    let by_hand = source == Source::Well && played.was_signed_for();
+    // Unplanned, the fence may have switched off what stopping did not reach: the same end by another effect.
+    let by_hand = source == Source::Well && (played.was_signed_for() || case.kind() == Kind::Unplanned);
     if played.is_straight() && source != Source::CutOff && !by_hand {
         wrong.extend(played.differs(&calm));
     }
