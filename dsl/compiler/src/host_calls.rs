@@ -42,8 +42,8 @@ const WORDS: [&str; 11] = [
     "parse_json",
     "parse_int",
 ];
-/// Of values that the host gives: a secret is opened with `use`, a reply read with `json`.
-const VALUES: [&str; 5] = ["use", "json", "to_string", "to_debug", "state"];
+/// Of values that the host gives: a reply is read with `json`.
+const VALUES: [&str; 3] = ["json", "to_string", "to_debug"];
 /// Built into the language itself.
 const BUILT_IN: [&str; 6] = ["call", "curry", "is_def_var", "is_def_fn", "is_shared", "type_of"];
 
@@ -148,7 +148,7 @@ impl Look<'_> {
             Expr::Property(property, _) if property.2 == "disk" => self.seen.disk = true,
             Expr::MethodCall(call, position) => {
                 let name = call.name.as_str();
-                self.seen.machine |= MACHINE.contains(&name) || name == "state";
+                self.seen.machine |= MACHINE.contains(&name);
                 self.seen.disk |= name == "disk";
                 self.known(call, *position, true);
             }
@@ -325,7 +325,9 @@ mod tests {
         ] {
             assert_eq!(codes(known), Vec::<u16>::new(), "{known}");
         }
-        for unknown in ["m.exce([\"a\"]);", "http.gte(\"/\");", "retry_latter(\"x\");", "log.error(\"x\");"] {
+        for unknown in
+            ["m.state();", "m.exce([\"a\"]);", "http.gte(\"/\");", "retry_latter(\"x\");", "log.error(\"x\");"]
+        {
             assert_eq!(codes(unknown), [703], "{unknown}");
         }
     }

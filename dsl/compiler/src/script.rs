@@ -272,7 +272,10 @@ fn host_calls(expr: &Expr, parameters: &[String], calls: &mut Vec<(Call, Positio
                 (Some("dns"), _) => calls.push((Call::Dns, at)),
                 (Some("mail"), _) => calls.push((Call::Mail, at)),
                 (Some("log" | "run"), _) => {}
-                (_, "exec") => calls.push((Call::Guest, position)),
+                (_, "exec" | "put") => calls.push((Call::Guest, position)),
+                (None, "get") if asks_by_text(&pair.rhs) && is_parameter(&pair.lhs, parameters) => {
+                    calls.push((Call::Guest, position));
+                }
                 (_, "disk") => calls.push((Call::Disk, position)),
                 _ => {}
             }
@@ -286,6 +289,20 @@ fn host_calls(expr: &Expr, parameters: &[String], calls: &mut Vec<(Call, Positio
         }
         _ => {}
     }
+}
+
+fn is_parameter(expr: &Expr, parameters: &[String]) -> bool {
+    matches!(expr, Expr::Variable(variable, ..) if parameters.iter().any(|name| *name == *variable.1))
+}
+
+/// The first argument is a text: `m.get("/etc/x")` reads a file, where a list's own `get` takes a number.
+fn asks_by_text(expr: &Expr) -> bool {
+    let call = match expr {
+        Expr::MethodCall(call, _) => call,
+        Expr::Dot(pair, ..) | Expr::Index(pair, ..) => return asks_by_text(&pair.lhs),
+        _ => return false,
+    };
+    matches!(call.args.first(), Some(Expr::StringConstant(..) | Expr::InterpolatedString(..)))
 }
 
 #[cfg(test)]
@@ -308,6 +325,10 @@ mod tests {
         assert_eq!(codes("fn h(m) { m.exec([\"a\"]); }", &[Need::Guest]), Vec::<u16>::new());
         assert_eq!(codes("fn h(m) { let r = http.get(\"/\").json(); r }", &[]), [704]);
         assert_eq!(codes("fn h(m) { m.disk.write(\"/etc/x\", `a${m.name}`); }", &[Need::Guest]), [704]);
+        assert_eq!(codes("fn h(m) { m.put(\"/etc/x\", \"a\"); }", &[]), [704]);
+        assert_eq!(codes("fn h(m) { m.get(\"/etc/x\").len() }", &[]), [704]);
+        assert_eq!(codes("fn h(m) { m.get(`/etc/${m.name}`) }", &[Need::Guest]), Vec::<u16>::new());
+        assert_eq!(codes("fn h(m) { m.get(0) }", &[]), Vec::<u16>::new());
         assert_eq!(codes("fn h(m) { if secret(\"a\") == 1 { net.tcp(m.ip, 80); } }", &[]), [704, 704]);
         assert_eq!(codes("fn h(m) { log.info(`at ${run.attempt}`); [1].map(|x| x + 1); }", &[]), Vec::<u16>::new());
     }
