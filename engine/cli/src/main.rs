@@ -14,8 +14,8 @@ mod output;
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
-    agent, bundle, check, diff, drift, dry_run, import, keys, laboratory, machines, metrics, operate, people, plans, replicate,
-    report, show, test, upkeep, vault, watch, what_if,
+    agent, bundle, check, diff, drift, dry_run, import, keys, laboratory, machines, metrics, operate, people, plans,
+    replicate, report, show, test, upkeep, vault, watch, what_if,
 };
 use exit::Exit;
 use muster_ports::Result;

@@ -381,7 +381,14 @@ async fn the_same_seed_gives_the_same_faults() {
     let faults = |seed| async move {
         let site = memory("hq");
         site.add_estate(&EstateSpec::tiny()).unwrap();
-        let rates = FaultRates { transient: 200, timeout: 100, permanent: 50, lost_reply: 100, slow: 50, ..FaultRates::default() };
+        let rates = FaultRates {
+            transient: 200,
+            timeout: 100,
+            permanent: 50,
+            lost_reply: 100,
+            slow: 50,
+            ..FaultRates::default()
+        };
         site.set_faults(FaultPlan::everywhere(seed, rates, 1000));
         let mut seen = Vec::new();
         for _ in 0..50 {

@@ -100,7 +100,7 @@ mod tests {
         while now < end {
             let app = now % (4 * HOUR) == 25 * MINUTE;
             points.push(point(now, if app { PointKind::App } else { PointKind::Crash }));
-            if now % (10 * MINUTE) == 0 {
+            if now.is_multiple_of(10 * MINUTE) {
                 let gone: BTreeSet<_> = thinned_out(&points, &policy, Timestamp(now)).into_iter().collect();
                 points.retain(|point| {
                     !gone.contains(&point.summary.id) && now - point.summary.at.as_millis() <= 15 * DAY

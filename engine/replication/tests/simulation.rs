@@ -20,7 +20,8 @@ async fn play(seed: u64) -> (usize, usize) {
     // Points must not age out here: every loss would be a fault.
     world.estate.policies.values_mut().for_each(|policy| policy.retain = muster_runsheet::Duration::from_mins(60 * 24));
     world.replicator.protect(&world.estate, &group()).await.unwrap();
-    let rates = FaultRates { transient: 60, timeout: 40, permanent: 20, lost_reply: 60, slow: 20, ..FaultRates::default() };
+    let rates =
+        FaultRates { transient: 60, timeout: 40, permanent: 20, lost_reply: 60, slow: 20, ..FaultRates::default() };
     world.home().set_faults(FaultPlan::everywhere(seed, rates, u32::MAX));
     let mut timing = Timing::default();
     timing.calls.extend(CallClass::ALL.map(|class| (class, Duration::from_millis(7))));

@@ -37,15 +37,15 @@ mod upkeep;
 mod vault;
 mod writer;
 
+pub use connect::choose_tls;
 pub use error::{SegmentPart, VaultError};
 pub use frame::{Compression, Frame, Packer, is_zero};
 pub use keys::{KeySource, Passphrase};
-pub use connect::choose_tls;
 pub use lock::BucketLock;
 pub use place::Place;
 pub use replica::{PieceContent, Replica, ReplicaFrame, ReplicaPiece, VerifyReport};
-pub use settings::{SETTINGS_FILE_VARIABLE, StoreSettings};
 pub use runs::{RUN_BYTES, Run, RunContent};
+pub use settings::{SETTINGS_FILE_VARIABLE, StoreSettings};
 pub use slot::SlotInfo;
 pub use upkeep::{GcReport, Orphan, ScrubReport, StoredSegment, scrub};
 pub use vault::{Vault, VaultId, VaultInfo};

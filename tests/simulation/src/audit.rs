@@ -130,10 +130,8 @@ impl Audit<'_> {
                     self.wrong(record, "its key is another one than before, and nobody redid it");
                 }
             }
-            Event::Asked { node, .. } => {
-                if self.steps.get(node).is_some_and(|step| step.begun.is_none()) {
-                    self.begins(record, node);
-                }
+            Event::Asked { node, .. } if self.steps.get(node).is_some_and(|step| step.begun.is_none()) => {
+                self.begins(record, node);
             }
             Event::NodeSucceeded { node, adopted, .. } => self.succeeded(record, node, *adopted),
             Event::NodeDegraded { node, .. } => self.ends(record, node, Ended::Degraded),
