@@ -261,6 +261,8 @@ impl Replicator {
     /// part of the status; only a control state that was taken over or is damaged ends this.
     pub async fn run_until(&self, stop: impl Future<Output = ()> + Send) -> Result<()> {
         let mut running: BTreeSet<GroupName> = BTreeSet::new();
+        // A failure that could not be written down, on a full disk or after a takeover, leaves its group due as before.
+        let mut resting: BTreeMap<GroupName, Timestamp> = BTreeMap::new();
         let mut cycles = futures::stream::FuturesUnordered::new();
         tokio::pin!(stop);
         loop {
@@ -272,8 +274,10 @@ impl Replicator {
                 }
                 Err(failure) => return Err(failure),
             };
+            let now = self.clock.now();
+            resting.retain(|_, until| *until > now);
             for group in due {
-                if running.insert(group.clone()) {
+                if !resting.contains_key(&group) && running.insert(group.clone()) {
                     cycles.push(self.tick_group(group));
                 }
             }
@@ -286,6 +290,7 @@ impl Replicator {
                     running.remove(&group);
                     if let Err(failure) = result {
                         tracing::warn!("cycle of `{group}`: {failure}");
+                        resting.insert(group, self.clock.now().plus(LOOK_EVERY));
                     }
                 }
                 () = self.clock.sleep(sleep) => {}

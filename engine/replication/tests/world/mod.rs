@@ -25,6 +25,8 @@ pub struct MemoryStore {
     pub fail: AtomicU32,
     pub lose_answer: AtomicU32,
     pub writes: AtomicU64,
+    /// Writes asked for, whatever became of them.
+    pub asked: AtomicU64,
 }
 
 impl MemoryStore {
@@ -35,6 +37,7 @@ impl MemoryStore {
             fail: AtomicU32::new(0),
             lose_answer: AtomicU32::new(0),
             writes: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
         })
     }
 }
@@ -49,6 +52,7 @@ impl StateStore for MemoryStore {
         Ok(pairs.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
     async fn write(&self, batch: Vec<Write>) -> Result<(), StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Span::from_millis(1)).await;
         if self.random.below(1000) < u64::from(self.fail.load(Ordering::Relaxed)) {
             return Err(StoreError::Unavailable("injected, not written".into()));
