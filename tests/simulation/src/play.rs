@@ -375,9 +375,13 @@ impl Played {
         self.loaded.records.iter().any(asked)
     }
 
-    /// How this outcome differs from that of an undisturbed run.
-    pub fn differs(&self, calm: &Outcome) -> Option<String> {
-        let mine = &self.outcome;
+    /// How this outcome differs from that of an undisturbed run; effects that begin with one of `either_way` are left
+    /// out on both sides.
+    pub fn differs(&self, calm: &Outcome, either_way: &[String]) -> Option<String> {
+        let (mut mine, mut calm) = (self.outcome.clone(), calm.clone());
+        for outcome in [&mut mine, &mut calm] {
+            outcome.effects.retain(|effect, _| !either_way.iter().any(|start| effect.starts_with(start)));
+        }
         let mut all = Vec::new();
         let mut note = |what: &str, differs: bool, mine: String, calm: String| {
             if differs {
