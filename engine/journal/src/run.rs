@@ -200,7 +200,7 @@ impl RunStore {
         let Some(json) = self.store.get(&sheet_key(run)).await? else {
             return Err(damaged("its runsheet is missing".to_owned()));
         };
-        let stored = self.store.scan(&event_prefix(run)).await?;
+        let stored = self.as_of(&head, self.store.scan(&event_prefix(run)).await?).await?;
         let records = verify(run, &json, &stored, &head)?;
         let text = std::str::from_utf8(&json).map_err(|error| damaged(format!("its runsheet: {error}")))?;
         let sheet = Runsheet::from_json(text).map_err(|source| JournalError::Sheet { run: run.clone(), source })?;
@@ -209,6 +209,24 @@ impl RunStore {
         let (state, now) = fold_amended(run, &sheet, &later, &records)?;
         let sheet = now.unwrap_or_else(|| Arc::new(sheet));
         Ok(LoadedRun { run: run.clone(), sheet, records, state, head: head.hash })
+    }
+
+    /// The records up to a head that was read before them: another process may have appended in between. More records than
+    /// a head that still stands has are left in, and found.
+    async fn as_of(
+        &self,
+        head: &RunSummary,
+        mut stored: Vec<(String, Bytes)>,
+    ) -> Result<Vec<(String, Bytes)>, JournalError> {
+        let count = usize::try_from(head.seq).unwrap_or(usize::MAX).saturating_add(1);
+        if stored.len() > count {
+            let now = self.store.get(&head_key(&head.id)).await?;
+            let now = now.and_then(|bytes| serde_json::from_slice::<RunSummary>(&bytes).ok());
+            if now.is_some_and(|now| now.seq > head.seq) {
+                stored.truncate(count);
+            }
+        }
+        Ok(stored)
     }
 
     /// The sheets that a run was amended to, by the hash of what is really stored: a changed one is found missing.

@@ -7,6 +7,7 @@ use muster_ports::{Failure, RunId, StateStore, StepId, StoreError, Timestamp};
 use muster_runsheet::*;
 use proptest::prelude::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 fn sheet(ids: &[&str]) -> Runsheet {
     let node = |id: &&str| Node {
@@ -81,6 +82,52 @@ async fn what_was_appended_is_what_is_loaded() {
     let list = runs.list().await.unwrap();
     assert_eq!((list.len(), list[0].status, list[0].seq), (1, RunStatus::Open, 3));
     assert!(matches!(runs.load(&"r2".into()).await, Err(JournalError::NoSuchRun(_))));
+}
+
+/// Shows the head as it was, so many times, as a reader meets it beside a writer that goes on.
+#[derive(Debug)]
+struct Behind {
+    store: Arc<MemoryStore>,
+    head: Bytes,
+    times: AtomicU32,
+}
+
+#[async_trait::async_trait]
+impl StateStore for Behind {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let late = |times: u32| times.checked_sub(1);
+        if key.starts_with("runs/") && self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, late).is_ok() {
+            return Ok(Some(self.head.clone()));
+        }
+        self.store.get(key).await
+    }
+    async fn scan(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
+        self.store.scan(prefix).await
+    }
+    async fn write(&self, _: Vec<muster_ports::Write>) -> Result<(), StoreError> {
+        Err(StoreError::Fenced)
+    }
+    fn epoch(&self) -> muster_ports::Epoch {
+        self.store.epoch()
+    }
+}
+
+#[tokio::test]
+async fn a_reader_beside_a_writer_sees_the_journal_as_it_was_and_no_damage() {
+    let store = Arc::new(MemoryStore::new());
+    let (_, mut journal) = opened(&store, &["a", "b"]).await;
+    journal.append(vec![started("a", 1)], Timestamp(2_000)).await.unwrap();
+    let head = store.get("runs/r1").await.unwrap().unwrap();
+    journal.append(vec![done("a"), started("b", 1)], Timestamp(3_000)).await.unwrap();
+
+    let behind = |times| {
+        let (store, head) = (store.clone(), head.clone());
+        RunStore::new(Arc::new(Behind { store, head, times: AtomicU32::new(times) }))
+    };
+    assert_eq!(behind(1).load(&"r1".into()).await.unwrap().records.len(), 2);
+    // A head that does not move with its records is damage.
+    let error = behind(u32::MAX).load(&"r1".into()).await.unwrap_err();
+    assert!(matches!(error, JournalError::Damaged { seq: 1, .. }), "{error}");
 }
 
 #[tokio::test]

@@ -132,9 +132,12 @@ impl Site {
         format!("10.77.{}.0/30", self.subnet)
     }
 
-    /// Cuts the site off from the outside without hurting it, and joins it again.
+    /// Cuts the site off from the outside without hurting it, and joins it again. Its own end of the way goes down: with
+    /// the other end down, packets for it would leave by the default route, and somebody there might answer.
     pub fn cut_off(&self, cut: bool) -> Result<()> {
-        run(command("ip").args(["link", "set", &self.veth, if cut { "down" } else { "up" }])).map(drop)
+        let inner = format!("{}i", self.veth);
+        let state = if cut { "down" } else { "up" };
+        run(command("ip").args(["-n", &self.namespace, "link", "set", &inner, state])).map(drop)
     }
 
     /// The namespace and the way to it; machines and agent stay off.
