@@ -3,6 +3,7 @@
 use crate::error::Result;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -37,6 +38,14 @@ pub trait BlockSource: Send + Sync + std::fmt::Debug {
 #[async_trait]
 pub trait BlockTarget: BlockSource {
     async fn write_at(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Writes parts of a buffer, each to its offset, and hands the memory back. A disk that blocks while it writes takes
+    /// the buffer to another thread, so that several of these really run side by side.
+    async fn write_parts(&self, parts: Vec<(u64, Range<usize>)>, data: Vec<u8>) -> Result<Vec<u8>> {
+        for (offset, range) in parts {
+            self.write_at(offset, &data[range]).await?;
+        }
+        Ok(data)
+    }
     async fn write_zeroes(&self, offset: u64, length: u64) -> Result<()>;
     /// Returns once everything written is on stable storage.
     async fn flush(&self) -> Result<()>;

@@ -127,12 +127,15 @@ fn muster_restore(
         segments: segments.to_vec(),
     };
     let path = place.join("restored.raw");
-    let target = FileDisk::create(&path, sample.size()).unwrap().without_flush();
-    let (report, cost) = runtime.block_on(measure::measure_async(async {
-        materialise(&vault.replica(&image), &target, &Silent).await.unwrap()
-    }));
-    assert!(report.written_bytes > 0);
-    table.add("restore", "muster", cost);
-    assert!(image::same(&path, sample.path()), "the restored disk differs");
-    std::fs::remove_file(&path).unwrap();
+    for (who, durable) in [("muster", false), ("muster, durable", true)] {
+        let target = FileDisk::create(&path, sample.size()).unwrap();
+        let target = if durable { target } else { target.without_flush() };
+        let (report, cost) = runtime.block_on(measure::measure_async(async {
+            materialise(&vault.replica(&image), &target, &Silent).await.unwrap()
+        }));
+        assert!(report.written_bytes > 0);
+        table.add("restore", who, cost);
+        assert!(image::same(&path, sample.path()), "the restored disk differs");
+        std::fs::remove_file(&path).unwrap();
+    }
 }

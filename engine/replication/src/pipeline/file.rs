@@ -5,9 +5,11 @@ use muster_ports::{BlockSource, BlockTarget, Extent, ExtentKind, Failure, Result
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Holes are told in whole grains of this many bytes: a grain that is a hole in part is read.
@@ -17,6 +19,10 @@ const EXTENTS_MAX: usize = 4096;
 /// Zeroes written at once where no hole can be punched, in bytes.
 const ZEROES_BYTES: usize = 1 << 20;
 
+/// Bytes after which stable storage is asked to take what was written so far, while writing goes on: the last flush then
+/// finds little left.
+const WRITE_BACK_BYTES: u64 = 128 << 20;
+
 /// Sparse-aware: holes are neither read nor written.
 #[derive(Clone, Debug)]
 pub struct FileDisk {
@@ -24,6 +30,17 @@ pub struct FileDisk {
     path: PathBuf,
     size: u64,
     durable: bool,
+    write_back: Arc<WriteBack>,
+}
+
+/// Stable storage that takes what was written while writing goes on.
+#[derive(Debug, Default)]
+struct WriteBack {
+    /// Bytes written so far.
+    written: AtomicU64,
+    /// The kernel tells an error of writing back to whoever asks first, so it is kept for the flush. Locked while a
+    /// write-back runs.
+    failed: Mutex<Option<std::io::Error>>,
 }
 
 impl FileDisk {
@@ -46,7 +63,7 @@ impl FileDisk {
             if exists { failure.help("name another folder, or move the file away") } else { failure }
         })?;
         file.set_len(size)?;
-        Ok(Self { file: Arc::new(file), path: path.to_owned(), size, durable: true })
+        Ok(Self { file: Arc::new(file), path: path.to_owned(), size, durable: true, write_back: Arc::default() })
     }
 
     fn of(path: &Path, opened: std::io::Result<File>) -> Result<Self> {
@@ -54,7 +71,7 @@ impl FileDisk {
         let file = opened.map_err(during)?;
         // Of a block device the length of the file says nothing, its end does.
         let size = seek(&file, SeekFrom::End(0)).map_err(|errno| during(errno.into()))?;
-        Ok(Self { file: Arc::new(file), path: path.to_owned(), size, durable: true })
+        Ok(Self { file: Arc::new(file), path: path.to_owned(), size, durable: true, write_back: Arc::default() })
     }
 
     /// Leaves it to the kernel when what was written reaches stable storage: for what can be made again.
@@ -68,6 +85,27 @@ impl FileDisk {
 
     fn failed(&self, error: impl Into<std::io::Error>) -> Failure {
         Failure::from(error.into()).during(format!("disk `{}`", self.path.display()))
+    }
+
+    /// Begins a write-back each [`WRITE_BACK_BYTES`], on a thread of its own.
+    fn write_back(&self, bytes: u64) {
+        let before = self.write_back.written.fetch_add(bytes, Ordering::Relaxed);
+        if self.durable && before / WRITE_BACK_BYTES != (before + bytes) / WRITE_BACK_BYTES {
+            let disk = self.clone();
+            drop(tokio::task::spawn_blocking(move || disk.sync(false)));
+        }
+    }
+
+    fn sync(&self, whole: bool) -> std::io::Result<()> {
+        let mut failed = self.write_back.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let synced = if whole { self.file.sync_all() } else { self.file.sync_data() };
+        match (whole, failed.take()) {
+            (true, earlier) => synced.and(earlier.map_or(Ok(()), Err)),
+            (false, earlier) => {
+                *failed = earlier.or(synced.err());
+                Ok(())
+            }
+        }
     }
 
     /// Where data next begins at or behind `at`, and where it ends.
@@ -138,6 +176,22 @@ impl BlockTarget for FileDisk {
         blocking(|| self.file.write_all_at(data, offset)).map_err(|error| self.failed(error))
     }
 
+    async fn write_parts(&self, parts: Vec<(u64, Range<usize>)>, data: Vec<u8>) -> Result<Vec<u8>> {
+        let file = self.file.clone();
+        let bytes = parts.iter().map(|(_, range)| range.len() as u64).sum();
+        let written = tokio::task::spawn_blocking(move || {
+            for (offset, range) in parts {
+                file.write_all_at(&data[range], offset)?;
+            }
+            Ok::<_, std::io::Error>(data)
+        })
+        .await;
+        let written = written.map_err(|error| Failure::transient(format!("writing was cut off: {error}")))?;
+        let data = written.map_err(|error| self.failed(error))?;
+        self.write_back(bytes);
+        Ok(data)
+    }
+
     async fn write_zeroes(&self, offset: u64, length: u64) -> Result<()> {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         blocking(|| match fallocate(&*self.file, hole, offset, length) {
@@ -160,8 +214,8 @@ impl BlockTarget for FileDisk {
         if !self.durable {
             return Ok(());
         }
-        let file = self.file.clone();
-        let flushed = tokio::task::spawn_blocking(move || file.sync_all()).await;
+        let disk = self.clone();
+        let flushed = tokio::task::spawn_blocking(move || disk.sync(true)).await;
         let flushed = flushed.map_err(|error| Failure::transient(format!("flushing was cut off: {error}")))?;
         flushed.map_err(|error| self.failed(error))
     }

@@ -93,24 +93,41 @@ pub async fn materialise(replica: &Replica, target: &dyn BlockTarget, progress: 
         }))
     })
     .boxed()
-    .map_ok(|run| async move { Ok(replica.open_run(run, take()).await?) })
-    .try_buffered(windows_in_flight());
+    // Nothing else is on the disk, so the order of writing is free: each run is written where it was opened.
+    .map_ok(|run| async move {
+        let content = replica.open_run(run, take()).await?;
+        let fetched = content.bytes();
+        let parts = data_parts(content.pieces(), size);
+        let written = parts.iter().map(|(_, range)| range.len() as u64).sum::<u64>();
+        let buffer = target.write_parts(parts, content.into_buffer()).await?;
+        spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        Ok::<_, Failure>((fetched, written))
+    })
+    .try_buffer_unordered(windows_in_flight());
     futures::pin_mut!(runs);
-    while let Some(content) = runs.try_next().await? {
-        report.fetched_bytes += content.bytes();
-        for (offset, data) in content.pieces() {
-            let range = offset..(offset + data.len() as u64).min(size);
-            for run in data_runs(&range, data) {
-                let slice = (run.start - range.start) as usize..(run.end - range.start) as usize;
-                target.write_at(run.start, &data[slice]).await?;
-                report.written_bytes += run.end - run.start;
-            }
-        }
-        spare.lock().unwrap_or_else(PoisonError::into_inner).push(content.into_buffer());
+    while let Some((fetched, written)) = runs.try_next().await? {
+        report.fetched_bytes += fetched;
+        report.written_bytes += written;
         progress.report(report.fetched_bytes, Some(total));
     }
     target.flush().await?;
     Ok(report)
+}
+
+/// Where the blocks that are not zero go on the disk, and where they lie in the run's memory.
+fn data_parts<'a>(pieces: impl Iterator<Item = (u64, &'a [u8])>, size: u64) -> Vec<(u64, Range<usize>)> {
+    let mut parts = Vec::new();
+    // Pieces lie behind each other in memory.
+    let mut begin = 0;
+    for (offset, data) in pieces {
+        let range = offset..(offset + data.len() as u64).min(size);
+        for run in data_runs(&range, data) {
+            let from = begin + (run.start - range.start) as usize;
+            parts.push((run.start, from..from + (run.end - run.start) as usize));
+        }
+        begin += data.len();
+    }
+    parts
 }
 
 /// The runs of blocks that are not zero.
