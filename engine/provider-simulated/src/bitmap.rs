@@ -41,6 +41,18 @@ impl Bitmap {
         word & (1 << (grain % 64)) != 0
     }
 
+    /// The first marked grain at or behind this one. Looks at 64 at a time: a large disk has millions.
+    pub(crate) fn next_marked(&self, grain: u64) -> Option<u64> {
+        let first = usize::try_from(grain / 64).ok()?;
+        let words = self.words.iter().enumerate().skip(first);
+        let mut left = words.map(|(index, word)| {
+            let seen = if index == first { !(u64::MAX << (grain % 64)) } else { 0 };
+            (index, word & !seen)
+        });
+        let (index, word) = left.find(|(_, word)| *word != 0)?;
+        Some(index as u64 * 64 + u64::from(word.trailing_zeros()))
+    }
+
     pub(crate) fn union(&mut self, other: &Self) {
         for (word, more) in self.words.iter_mut().zip(&other.words) {
             *word |= more;
@@ -103,6 +115,10 @@ mod tests {
                 }
             }
             prop_assert_eq!(Bitmap::from_runs(size, &map.runs()), Some(map.clone()));
+            for grain in 0..=map.grains() + 64 {
+                let next = (grain..map.grains()).find(|grain| map.is_marked(*grain));
+                prop_assert_eq!(map.next_marked(grain), next);
+            }
             prop_assert!(map.marked_bytes() <= size);
             for (offset, length) in &marks {
                 if *offset < size {

@@ -219,7 +219,9 @@ impl Disk {
             let grain = at / GRAIN_BYTES;
             let grain_end = ((grain + 1) * GRAIN_BYTES).min(end);
             let (length, kind) = if changed_only && !snapshot.changed.is_marked(grain) {
-                (grain_end - at, ExtentKind::Unchanged)
+                // At once, however long: what did not change must not cost by the grain.
+                let next = snapshot.changed.next_marked(grain).map_or(end, |next| (next * GRAIN_BYTES).min(end));
+                (next - at, ExtentKind::Unchanged)
             } else if snapshot.preserved.contains_key(&grain) {
                 (grain_end - at, ExtentKind::Data)
             } else {

@@ -19,11 +19,15 @@ use crate::records::*;
 use crate::replicator::{Replicator, lock};
 use async_trait::async_trait;
 use muster_ports::*;
+use muster_vault::Unfinished;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Records written in one batch at most, so that a batch stays small.
 const UNLINKS_PER_BATCH: usize = 256;
+/// An unfinished file that belongs to no disk is left alone for so long: far longer than any write of the control state
+/// may take, and its writer may be this very process.
+const UNFINISHED_CONTROL_AGE: Duration = Duration::from_secs(3600);
 
 /// An object below `data/` of the vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,14 @@ pub trait SegmentBin: Send + Sync + std::fmt::Debug {
     async fn list(&self) -> Result<Vec<StoredSegment>>;
     /// Succeeds when it is not there.
     async fn delete(&self, segment: &SegmentName) -> Result<()>;
+    /// What killed writers left that is no object yet; most stores keep nothing of that kind.
+    async fn unfinished(&self) -> Result<Vec<Unfinished>> {
+        Ok(Vec::new())
+    }
+    /// Succeeds when it is not there.
+    async fn delete_unfinished(&self, _file: &Unfinished) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -55,6 +67,12 @@ impl SegmentBin for muster_vault::Place {
     async fn delete(&self, segment: &SegmentName) -> Result<()> {
         self.delete_segments(std::slice::from_ref(segment)).await?;
         Ok(())
+    }
+    async fn unfinished(&self) -> Result<Vec<Unfinished>> {
+        Ok(self.unfinished().await?)
+    }
+    async fn delete_unfinished(&self, file: &Unfinished) -> Result<()> {
+        Ok(self.delete_unfinished(file).await?)
     }
 }
 
@@ -157,7 +175,7 @@ impl Replicator {
 
     async fn delete_orphans(&self, bin: &dyn SegmentBin, grace: Duration, report: &mut GcReport) -> Result<()> {
         // The list comes first: whatever is committed after it was made is then seen as live or as under way.
-        let objects = bin.list().await?;
+        let (objects, unfinished) = (bin.list().await?, bin.unfinished().await?);
         let mut under_way = self.lineages_under_way().await?;
         under_way.prefixes.extend(lock(&self.folding).iter().map(ToString::to_string));
         let mut named = self.live_segments().await?;
@@ -165,6 +183,16 @@ impl Replicator {
             named.extend(reclaim.segments.into_iter().map(|segment| segment.name));
         }
         let now = self.clock.now();
+        for file in unfinished {
+            let lineage = file.name.strip_prefix("data/").and_then(|rest| rest.split('/').next());
+            let age = if lineage.is_some() { grace } else { grace.max(UNFINISHED_CONTROL_AGE) };
+            if lineage.is_some_and(|lineage| under_way.contains(lineage)) || now.since(file.modified) < age {
+                continue;
+            }
+            bin.delete_unfinished(&file).await?;
+            report.deleted_orphans += 1;
+            report.orphan_bytes += file.bytes;
+        }
         for object in objects {
             let lineage = object.name.as_str().split('/').next().unwrap_or_default();
             if named.contains(&object.name) || under_way.contains(lineage) {

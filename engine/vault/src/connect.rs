@@ -53,6 +53,8 @@ pub(crate) struct Connected {
     pub(crate) data: Arc<dyn ObjectStore>,
     pub(crate) control: Arc<dyn ObjectStore>,
     pub(crate) prefix: Path,
+    /// Where the objects are files of this machine.
+    pub(crate) folder: Option<std::path::PathBuf>,
     /// For questions about the bucket itself.
     pub(crate) signer: Option<Arc<dyn object_store::signer::Signer>>,
     pub(crate) plain_http: bool,
@@ -102,7 +104,8 @@ fn local(url: &str, folder: &std::path::Path, create: bool) -> Result<Connected,
         .with_fsync(true);
     let store: Arc<dyn ObjectStore> = Arc::new(store);
     let control = store.clone();
-    Ok(Connected { data: store, control, prefix: Path::default(), signer: None, plain_http: false })
+    let folder = Some(folder.to_owned());
+    Ok(Connected { data: store, control, prefix: Path::default(), folder, signer: None, plain_http: false })
 }
 
 /// Attempts are repeated above this client.
@@ -208,7 +211,7 @@ fn s3(
     };
     let data = Arc::new(build(data_retries(), REQUEST_LIMIT)?);
     let control = Arc::new(build(control_retries(), CONTROL_REQUEST_LIMIT)?);
-    Ok(Connected { signer: Some(data.clone()), data, control, prefix, plain_http })
+    Ok(Connected { signer: Some(data.clone()), data, control, prefix, folder: None, plain_http })
 }
 
 fn azure(
@@ -241,7 +244,7 @@ fn azure(
     };
     let data = Arc::new(build(data_retries(), REQUEST_LIMIT)?);
     let control = Arc::new(build(control_retries(), CONTROL_REQUEST_LIMIT)?);
-    Ok(Connected { signer: None, data, control, prefix, plain_http })
+    Ok(Connected { signer: None, data, control, prefix, folder: None, plain_http })
 }
 
 fn google(
@@ -268,5 +271,5 @@ fn google(
     };
     let data = Arc::new(build(data_retries(), REQUEST_LIMIT)?);
     let control = Arc::new(build(control_retries(), CONTROL_REQUEST_LIMIT)?);
-    Ok(Connected { signer: None, data, control, prefix, plain_http })
+    Ok(Connected { signer: None, data, control, prefix, folder: None, plain_http })
 }

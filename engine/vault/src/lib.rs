@@ -33,6 +33,7 @@ mod replica;
 mod runs;
 mod settings;
 mod slot;
+mod unfinished;
 mod upkeep;
 mod vault;
 mod writer;
@@ -47,6 +48,7 @@ pub use replica::{PieceContent, Replica, ReplicaFrame, ReplicaPiece, VerifyRepor
 pub use runs::{RUN_BYTES, Run, RunContent};
 pub use settings::{SETTINGS_FILE_VARIABLE, StoreSettings};
 pub use slot::SlotInfo;
+pub use unfinished::Unfinished;
 pub use upkeep::{GcReport, Orphan, ScrubReport, StoredSegment, scrub};
 pub use vault::{Vault, VaultId, VaultInfo};
 pub use writer::SegmentWriter;

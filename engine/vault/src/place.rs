@@ -15,6 +15,7 @@ use object_store::signer::Signer;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::io::ErrorKind;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Length of a segment's or slot's name, in bytes: well below what file systems and object stores take.
@@ -26,6 +27,8 @@ pub struct Place {
     store: Arc<dyn ObjectStore>,
     control: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// Of a vault in a folder of this machine.
+    folder: Option<PathBuf>,
     signer: Option<Arc<dyn Signer>>,
     plain_http: bool,
 }
@@ -39,14 +42,22 @@ impl Place {
 
     /// The same with settings at hand.
     pub fn open_with(url: &str, create: bool, settings: &StoreSettings) -> Result<Self, VaultError> {
-        let Connected { data, control, prefix, signer, plain_http } =
+        let Connected { data, control, prefix, folder, signer, plain_http } =
             connect::connect(url, address::parse(url)?, create, settings)?;
-        Ok(Self { url: url.to_owned(), store: data, control, prefix, signer, plain_http })
+        Ok(Self { url: url.to_owned(), store: data, control, prefix, folder, signer, plain_http })
     }
 
     /// A vault in an object store that the caller has opened; `url` is only its name in messages.
     pub fn at(url: &str, store: Arc<dyn ObjectStore>, prefix: Path) -> Self {
-        Self { url: url.to_owned(), control: store.clone(), store, prefix, signer: None, plain_http: false }
+        Self {
+            url: url.to_owned(),
+            control: store.clone(),
+            store,
+            prefix,
+            folder: None,
+            signer: None,
+            plain_http: false,
+        }
     }
 
     pub fn url(&self) -> &str {
@@ -63,6 +74,9 @@ impl Place {
     }
     pub fn prefix(&self) -> &Path {
         &self.prefix
+    }
+    pub(crate) fn folder(&self) -> Option<&std::path::Path> {
+        self.folder.as_deref()
     }
 
     /// The path of an object of the vault, `vault.json` or `data/...`.

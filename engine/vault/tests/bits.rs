@@ -1,5 +1,7 @@
 //! Every single bit of a small vault is flipped, one at a time: a scrub without any key finds it, and a reader with the key
-//! never gets a wrong byte.
+//! never gets a wrong byte. Of a big one, so many bits drawn by lot.
+//!
+//! `MUSTER_FLIPS=100000` flips so many of the big one; `MUSTER_EVERY_BIT=1` reads the small one after every single flip.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -15,8 +17,17 @@ use std::sync::Arc;
 /// 64 KiB in eight segments, so that a flipped bit costs the reading of one.
 const SEGMENTS: u64 = 8;
 const SEGMENT_BYTES: usize = 8 << 10;
-/// Flips of one segment that are also read with the key: all of its bits would take minutes, every so many is enough.
+/// Flips of one segment that are also read with the key: all of its bits take minutes, every so many is enough for every
+/// day.
 const READ_EVERY: usize = 37;
+/// Segments of the big vault, its bytes, and its flips of every day.
+const BIG_SEGMENTS: u64 = 512;
+const BIG_BYTES: u64 = 64 << 20;
+const BIG_FLIPS: u64 = 10_000;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect(variable))
+}
 
 struct Small {
     bench: Bench,
@@ -93,12 +104,13 @@ async fn a_flipped_bit_is_an_error_and_never_another_byte() {
     let small = Small::new().await;
     let size = SEGMENTS << 20;
     let right = content(&small.fresh().replica(&image(&small.bench.vault, size, &small.segments))).await;
+    let every = if number("MUSTER_EVERY_BIT").is_some() { 1 } else { READ_EVERY };
     let mut flips = 0;
     for (index, object) in small.objects.iter().enumerate() {
         let one = image(&small.bench.vault, size, &small.segments[index..=index]);
         let begin = index << 20;
         let mut bytes = object.clone();
-        for bit in (index % READ_EVERY..bytes.len() * 8).step_by(READ_EVERY) {
+        for bit in (index % every..bytes.len() * 8).step_by(every) {
             bytes[bit / 8] ^= 1 << (bit % 8);
             small.put(index, &bytes).await;
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -134,4 +146,85 @@ async fn a_segment_replayed_under_another_name_does_not_open() {
         small.fresh().replica(&one).read((index as u64) << 20, &mut read).await.unwrap_err();
         small.put(index, &small.objects[index]).await;
     }
+}
+
+/// `vault.json` and the key slot: whoever opens the vault gets its content or a reason.
+#[tokio::test]
+async fn a_flipped_bit_of_what_opens_a_vault_is_never_another_content() {
+    let small = Small::new().await;
+    let size = SEGMENTS << 20;
+    let of = |vault: &Vault| image(vault, size, &small.segments[..1]);
+    let store: Arc<dyn ObjectStore> = small.bench.store.clone();
+    let open = async || Vault::open_at(Place::at("memory:///", store.clone(), Path::default()), &small.bench.key).await;
+    let mut right = vec![0; 64 << 10];
+    small.fresh().replica(&of(&small.bench.vault)).read(0, &mut right).await.unwrap();
+    let (mut refused, mut harmless) = (0, 0);
+    for name in ["vault.json", "keys/1.slot"] {
+        let path = Path::from(name);
+        let object = small.bench.store.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+        let mut bytes = object.clone();
+        for bit in 0..object.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            store.put(&path, bytes.clone().into()).await.unwrap();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match open().await {
+                // White space, or a digit in capitals: it means the same.
+                Ok(vault) => {
+                    let mut read = vec![0xaa; right.len()];
+                    vault.replica(&of(&vault)).read(0, &mut read).await.unwrap();
+                    assert!(read == right, "{name}, bit {bit}");
+                    harmless += 1;
+                }
+                Err(error) => {
+                    assert!(!matches!(error, VaultError::Store { .. }), "{name}, bit {bit}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+        store.put(&path, object.into()).await.unwrap();
+    }
+    assert!(refused > 1_000 && harmless * 20 < refused, "{refused} refused, {harmless} harmless");
+}
+
+#[tokio::test]
+async fn flips_of_a_big_vault_are_found_with_and_without_a_key() {
+    let bench = bench().await;
+    let each = BIG_BYTES / BIG_SEGMENTS;
+    let mut segments = Vec::new();
+    for number in 0..BIG_SEGMENTS {
+        let mut writer = writer(&bench.vault);
+        let content = noise(number, usize::try_from(each).unwrap());
+        writer.write(number * each, &content).await.unwrap();
+        segments.extend(writer.finish().await.unwrap());
+    }
+    let mut objects = Vec::new();
+    for segment in &segments {
+        objects.push(bench.store.get(&path(segment)).await.unwrap().bytes().await.unwrap().to_vec());
+    }
+    let all: u64 = objects.iter().map(|object| object.len() as u64 * 8).sum();
+    assert!(all >= BIG_BYTES * 8, "{all}");
+    let lot = Seeded::new(20);
+    for flip in 0..number("MUSTER_FLIPS").unwrap_or(BIG_FLIPS) {
+        let mut bit = usize::try_from(lot.next_u64() % all).unwrap();
+        let index = objects.iter().position(|object| {
+            let inside = bit < object.len() * 8;
+            bit -= if inside { 0 } else { object.len() * 8 };
+            inside
+        });
+        let index = index.unwrap();
+        let mut bytes = objects[index].clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bench.store.put(&path(&segments[index]), bytes.into()).await.unwrap();
+        let one = &segments[index..=index];
+        let scrubbed = scrub(bench.vault.place(), one).await.unwrap();
+        assert_eq!(scrubbed.damaged.len(), 1, "flip {flip}: bit {bit} of segment {index}");
+        let vault = bench.vault.clone().with_random(Arc::new(Seeded::new(9)));
+        let found = match vault.replica(&image(&vault, BIG_BYTES, one)).verify(&Silent).await {
+            Ok(report) => !report.damaged.is_empty(),
+            Err(_) => true,
+        };
+        assert!(found, "flip {flip}: bit {bit} of segment {index} is not found by verify");
+        bench.store.put(&path(&segments[index]), objects[index].clone().into()).await.unwrap();
+    }
+    assert!(scrub(bench.vault.place(), &segments).await.unwrap().damaged.is_empty());
 }
