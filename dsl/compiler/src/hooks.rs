@@ -353,12 +353,12 @@ fn need_place(cx: &Context<'_>, module: usize, hook: &ast::Hook, expr: &ast::Exp
 
 fn resolve_need(cx: &Context<'_>, module: usize, hook: &ast::Hook, item: &ast::Expr) -> Option<Need> {
     let unknown = |word: &str, span: Span| {
-        let known = ["guest", "disk", "bubble", "http", "dns", "mail", "secret"];
+        let known = ["guest", "ssh", "disk", "bubble", "http", "dns", "mail", "secret"];
         let diagnostic = Diagnostic::error(201, format!("there is no need `{word}`"), span, "unknown need");
         cx.report(match nearest(word, known) {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(span, near, certainty(word, &known)),
             None => diagnostic.help(
-                "needs are `guest`, `disk`, `bubble`, `http(\"https://…\")`, `dns(\"host\")`, `mail(\"host\")` and \
+                "needs are `guest`, `ssh`, `disk`, `bubble`, `http(\"https://…\")`, `dns(\"host\")`, `mail(\"host\")` and \
                  `secret(name)`",
             ),
         })
@@ -366,6 +366,7 @@ fn resolve_need(cx: &Context<'_>, module: usize, hook: &ast::Hook, item: &ast::E
     match &item.kind {
         ExprKind::Ref(reference) => match reference.head.text.as_str() {
             "guest" => Some(Need::Guest),
+            "ssh" => Some(Need::Ssh),
             "disk" => Some(Need::Disk),
             "bubble" => Some(Need::Bubble),
             word => unknown(word, item.span),

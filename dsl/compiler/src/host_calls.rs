@@ -27,6 +27,7 @@ const OBJECTS: [(&str, &[&str]); 6] = [
 ];
 /// Of a machine, in its guest and on its disk.
 const MACHINE: [&str; 3] = ["exec", "put", "get"];
+const SSH: &str = "ssh";
 const DISK: [&str; 3] = ["read", "write", "patch"];
 /// Plain words of the host.
 const WORDS: [&str; 11] = [
@@ -97,6 +98,7 @@ pub(crate) fn look(script: &Script, ast: &AST, parameters: &[String], needs: &[N
 #[derive(Debug, Default)]
 struct Seen {
     machine: bool,
+    ssh: bool,
     disk: bool,
     objects: BTreeSet<String>,
     secrets: BTreeSet<String>,
@@ -108,6 +110,7 @@ impl Seen {
     fn uses(&self, need: &Need) -> bool {
         match need {
             Need::Guest => self.machine,
+            Need::Ssh => self.ssh,
             Need::Disk => self.disk,
             Need::Bubble => self.objects.contains("net"),
             Need::Http { .. } => self.objects.contains("http"),
@@ -149,6 +152,7 @@ impl Look<'_> {
             Expr::MethodCall(call, position) => {
                 let name = call.name.as_str();
                 self.seen.machine |= MACHINE.contains(&name);
+                self.seen.ssh |= name == SSH;
                 self.seen.disk |= name == "disk";
                 self.known(call, *position, true);
             }
@@ -195,7 +199,7 @@ impl Look<'_> {
     fn known(&mut self, call: &FnCallExpr, position: Position, method: bool) {
         let name = call.name.as_str();
         let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic());
-        let of_host = || OBJECTS.iter().flat_map(|(_, calls)| calls.iter()).chain(&MACHINE).chain(&DISK).chain(&VALUES);
+        let of_host = || OBJECTS.iter().flat_map(|(_, calls)| calls.iter()).chain(&MACHINE).chain([&SSH]).chain(&DISK).chain(&VALUES);
         let exists = standard().contains(name)
             || self.own.contains(name)
             || WORDS.contains(&name)

@@ -187,6 +187,7 @@ fn uncovered(script: &Script, ast: &AST, parameters: &[String], needs: &[Need]) 
     for (call, position) in calls {
         let (need, covered) = match &call {
             Call::Guest => ("guest".to_owned(), needs.contains(&Need::Guest)),
+            Call::Ssh => ("ssh".to_owned(), needs.contains(&Need::Ssh)),
             Call::Disk => ("disk".to_owned(), needs.contains(&Need::Disk)),
             Call::Net => ("bubble".to_owned(), needs.contains(&Need::Bubble)),
             Call::Http => {
@@ -223,6 +224,7 @@ fn uncovered(script: &Script, ast: &AST, parameters: &[String], needs: &[Need]) 
 #[derive(Clone, Debug, PartialEq)]
 enum Call {
     Guest,
+    Ssh,
     Disk,
     Net,
     Http,
@@ -235,6 +237,7 @@ impl Call {
     fn words(&self) -> &'static str {
         match self {
             Self::Guest => "works in the guest",
+            Self::Ssh => "works in the guest over SSH",
             Self::Disk => "works on the disk",
             Self::Net => "opens connections",
             Self::Http => "calls an outside service",
@@ -273,6 +276,7 @@ fn host_calls(expr: &Expr, parameters: &[String], calls: &mut Vec<(Call, Positio
                 (Some("mail"), _) => calls.push((Call::Mail, at)),
                 (Some("log" | "run"), _) => {}
                 (_, "exec" | "put") => calls.push((Call::Guest, position)),
+                (_, "ssh") => calls.push((Call::Ssh, position)),
                 (None, "get") if asks_by_text(&pair.rhs) && is_parameter(&pair.lhs, parameters) => {
                     calls.push((Call::Guest, position));
                 }
@@ -326,6 +330,8 @@ mod tests {
         assert_eq!(codes("fn h(m) { let r = http.get(\"/\").json(); r }", &[]), [704]);
         assert_eq!(codes("fn h(m) { m.disk.write(\"/etc/x\", `a${m.name}`); }", &[Need::Guest]), [704]);
         assert_eq!(codes("fn h(m) { m.put(\"/etc/x\", \"a\"); }", &[]), [704]);
+        assert_eq!(codes("fn h(m) { m.ssh([\"a\"], #{}); }", &[Need::Guest]), [704]);
+        assert_eq!(codes("fn h(m) { m.ssh([\"a\"], #{}); }", &[Need::Ssh]), Vec::<u16>::new());
         assert_eq!(codes("fn h(m) { m.get(\"/etc/x\").len() }", &[]), [704]);
         assert_eq!(codes("fn h(m) { m.get(`/etc/${m.name}`) }", &[Need::Guest]), Vec::<u16>::new());
         assert_eq!(codes("fn h(m) { m.get(0) }", &[]), Vec::<u16>::new());

@@ -91,6 +91,7 @@ pub const PAGES: &[(u16, &str)] = &[
     (710, include_str!("../pages/E0710.md")),
     (711, include_str!("../pages/E0711.md")),
     (712, include_str!("../pages/E0712.md")),
+    (713, include_str!("../pages/E0713.md")),
     (801, include_str!("../pages/E0801.md")),
     (803, include_str!("../pages/E0803.md")),
     (804, include_str!("../pages/E0804.md")),

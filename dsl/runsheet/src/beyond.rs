@@ -4,8 +4,11 @@
 //! name before anything is touched.
 
 use crate::estate::{InitialCopy, PolicySheet};
+use crate::names::*;
 use crate::operation::Kind;
-use crate::sheet::Runsheet;
+use crate::sheet::*;
+use crate::value::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Something a run has to be able to do.
@@ -53,6 +56,83 @@ impl Runsheet {
             needs.push(RunNeed::Resolvers);
         }
         needs
+    }
+}
+
+/// A hook that a step runs, asks, or is taken back by, and the site whose machines it sees.
+#[derive(Clone, Copy, Debug)]
+pub struct HookUse<'a> {
+    pub node: &'a Node,
+    pub hook: &'a HookSheet,
+    pub arguments: &'a BTreeMap<String, Value>,
+    pub site: &'a SiteName,
+}
+
+impl HookUse<'_> {
+    /// A failure of the step holds the run up, or turns it round.
+    pub fn is_awaited(&self) -> bool {
+        self.node.otherwise != Otherwise::Continue
+    }
+}
+
+impl Runsheet {
+    /// Every hook of this sheet at every step that uses it, hooks that take back among them.
+    pub fn hook_uses(&self) -> Vec<HookUse<'_>> {
+        let mut uses = Vec::new();
+        for node in &self.nodes {
+            let (name, arguments) = match &node.action {
+                Action::Run { hook, arguments } => (hook, arguments),
+                Action::Check { probe: ProbeCall::Hook { hook, arguments }, .. } => (hook, arguments),
+                _ => continue,
+            };
+            let site = if node.phase == SheetPhase::Leave { &self.source } else { &self.target };
+            let Some(hook) = self.hooks.get(name) else { continue };
+            uses.push(HookUse { node, hook, arguments, site });
+            if let Some(undo) = hook.undo.as_ref().and_then(|undo| self.hooks.get(undo)) {
+                uses.push(HookUse { node, hook: undo, arguments, site });
+            }
+        }
+        uses
+    }
+
+    /// The machines that the arguments of a hook name, members of groups among them.
+    pub fn machines_of(&self, arguments: &BTreeMap<String, Value>) -> BTreeSet<&MachineName> {
+        let mut found = BTreeSet::new();
+        let mut waiting: Vec<&Value> = arguments.values().collect();
+        while let Some(value) = waiting.pop() {
+            match value {
+                Value::Machine(machine) => found.extend(self.machines.get_key_value(machine).map(|(name, _)| name)),
+                Value::Group(group) => {
+                    found.extend(self.groups.get(group).into_iter().flat_map(|group| &group.machines))
+                }
+                Value::List(items) => waiting.extend(items),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// A machine of this use that is on by then, though its disk is to be worked on: one that still runs at the source,
+    /// or one whose start is somewhere before.
+    pub fn on_by_then<'a>(&'a self, of: &HookUse<'a>) -> Option<&'a MachineName> {
+        let machines = self.machines_of(of.arguments);
+        if of.node.phase == SheetPhase::Leave || matches!(of.node.action, Action::Check { .. }) {
+            let checked = of.node.action.machine();
+            return machines.into_iter().next().or(checked);
+        }
+        let mut before: BTreeMap<&StepId, Vec<&StepId>> = BTreeMap::new();
+        for edge in &self.edges {
+            before.entry(&edge.to).or_default().push(&edge.from);
+        }
+        let (mut seen, mut waiting) = (BTreeSet::from([&of.node.id]), vec![&of.node.id]);
+        while let Some(id) = waiting.pop() {
+            let from = before.get(id).into_iter().flatten().copied();
+            waiting.extend(from.filter(|from| seen.insert(*from)));
+        }
+        self.nodes.iter().filter(|node| seen.contains(&node.id)).find_map(|node| match &node.action {
+            Action::Start { machine, .. } | Action::Create { machine, .. } => machines.get(machine).copied(),
+            _ => None,
+        })
     }
 }
 

@@ -67,7 +67,14 @@ pub struct Capabilities {
     /// A drill's machines can be plugged into a network that is there for tests.
     #[serde(default)]
     pub test_networks: bool,
+    /// Commands can be run in guests over SSH.
+    #[serde(default)]
+    pub guest_ssh: bool,
+    /// Files of a machine that is off can be read and written on its disk.
+    #[serde(default)]
+    pub disk_files: bool,
 }
+
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -18,7 +18,7 @@ pub mod week;
 pub mod window;
 
 pub use assumption::{Assumption, Broken};
-pub use beyond::{PolicyNeed, RunNeed};
+pub use beyond::{HookUse, PolicyNeed, RunNeed};
 pub use estate::*;
 pub use inventory::*;
 pub use names::*;

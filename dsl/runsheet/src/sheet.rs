@@ -356,8 +356,10 @@ pub struct HookSheet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "need", rename_all = "kebab-case")]
 pub enum Need {
-    /// Commands and files in the guest.
+    /// Commands and files in the guest, through its agent.
     Guest,
+    /// Commands in the guest over SSH, by its address in the landing network.
+    Ssh,
     /// Files on the landed disk before boot.
     Disk,
     /// Sockets inside the landing network.

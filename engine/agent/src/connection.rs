@@ -1,5 +1,6 @@
 //! One connection of a client to a site agent: many calls in flight, one task that reads, one that writes, one that pings.
 
+use crate::epochs::Token;
 use crate::frame::{self, FrameError};
 use crate::limits::*;
 use crate::progress::News;
@@ -123,7 +124,7 @@ impl Connection {
         self.calls.table().closed.is_some()
     }
 
-    pub(crate) async fn call(&self, call: Call, progress: &dyn Progress) -> Result<Answer> {
+    pub(crate) async fn call(&self, call: Call, token: Option<Token>, progress: &dyn Progress) -> Result<Answer> {
         let (answer, mut answered) = oneshot::channel();
         let (news_sender, mut news) = watch::channel(None);
         let id = {
@@ -137,7 +138,7 @@ impl Connection {
             id
         };
         let _forget = Forget { calls: &self.calls, id };
-        let message = frame::encode(&ToAgent::Call { id, call: Box::new(call) })?;
+        let message = frame::encode(&ToAgent::Call { id, token, call: Box::new(call) })?;
         let lost = || Failure::transient(format!("{}: the connection was closed", self.calls.unreachable));
         let mut sending = std::pin::pin!(self.outgoing.send(message));
         let mut sent = false;

@@ -97,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_read_back_and_bad_ones_are_errors() {
-        let frame = ToAgent::Call { id: 7, call: Box::new(Call::Bubbles) };
+        let frame = ToAgent::Call { id: 7, token: None, call: Box::new(Call::Bubbles) };
         let message = encode(&frame).unwrap();
         assert_eq!(read_frame::<ToAgent>(&mut &message[..]).await.unwrap(), frame);
         let cut = read_frame::<ToAgent>(&mut &message[..message.len() - 1]).await.unwrap_err();

@@ -15,11 +15,15 @@
 //! Not here: mutual TLS. Who reaches the port commands the site, so [`serve`] refuses to listen on an unspecified
 //! address; until TLS has come the port belongs on loopback or into a network namespace of its own.
 //!
+//! An order says which control writer gave it ([`Token`]); one of a writer that was replaced is refused, however long it
+//! was on its way.
+//!
 //! Architecture invariant: a client that goes away never stops an effect half-way; the effect is done to its end, and
 //! asking again finds it done.
 
 mod connection;
 mod data_plane;
+mod epochs;
 mod frame;
 mod landing;
 pub mod limits;
@@ -32,7 +36,8 @@ mod server;
 mod ties;
 
 pub use data_plane::{DataPlane, VaultPlane};
+pub use epochs::{Epochs, Token};
 pub use local::LocalSite;
 pub use remote::RemoteSite;
 pub use run::{AgentOptions, run_agent};
-pub use server::serve;
+pub use server::{serve, serve_remembering};

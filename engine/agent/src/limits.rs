@@ -31,6 +31,10 @@ pub const RESUME_EVERY: Duration = Duration::from_secs(5);
 pub const VAULTS_MAX: usize = 32;
 /// Bytes of the file of a tie: a land order's images, with room.
 pub const TIE_BYTES_MAX: u64 = 64 << 20;
+/// Vaults whose writers a site has heard. A site takes part in a handful of routes; more is a mistake or mischief.
+pub const EPOCH_VAULTS_MAX: usize = 1_000;
+/// Bytes of the file with their epochs: an id and a number each, with room.
+pub const EPOCHS_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of an instance's name as a file name, from the kernel (255), less the ending and the mark of a young file.
 pub const FILE_STEM_BYTES_MAX: usize = 240;
 /// Disks that are read whole (first copies, resyncs) and shipped at once. One costs about 45 MiB on two cores (windows in

@@ -172,6 +172,21 @@ impl Site for LocalSite {
     async fn guest_exec(&self, instance: &InstanceName, command: &GuestCommand) -> Result<GuestOutput> {
         self.provider.guest_exec(instance, command).await
     }
+    async fn guest_shell(&self, scope: &NetworkScope, order: &ShellOrder) -> Result<GuestOutput> {
+        self.provider.guest_shell(scope, order).await
+    }
+    async fn disk_read(&self, instance: &InstanceName, path: &str) -> Result<Option<String>> {
+        let lock = self.lock_of(instance);
+        let _busy = lock.lock().await;
+        self.ties.serve(instance).await.map_err(|failure| failure.during(format!("read a disk of `{instance}`")))?;
+        self.provider.disk_read(instance, path).await
+    }
+    async fn disk_write(&self, instance: &InstanceName, path: &str, text: &Concealed) -> Result<()> {
+        let lock = self.lock_of(instance);
+        let _busy = lock.lock().await;
+        self.ties.serve(instance).await.map_err(|failure| failure.during(format!("write a disk of `{instance}`")))?;
+        self.provider.disk_write(instance, path, text).await
+    }
     async fn console(&self, instance: &InstanceName, bytes: u64) -> Result<String> {
         self.provider.console(instance, bytes).await
     }

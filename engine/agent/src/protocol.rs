@@ -14,6 +14,7 @@
 //!
 //! A call is carried out to its end even when its client has gone; calls are convergent, so asking again is safe.
 
+use crate::epochs::Token;
 use muster_ports::*;
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +22,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ProtocolVersion {
-    /// The first: everything in this file.
+    /// The first.
     V1 = 1,
+    /// Calls say which writer of which vault gave them, so that a replaced one is refused;
+    /// commands over SSH, files on disks.
+    V2 = 2,
 }
 
 /// What this build speaks.
-pub const PROTOCOL: u32 = ProtocolVersion::V1 as u32;
+pub const PROTOCOL: u32 = ProtocolVersion::V2 as u32;
 
 /// From the engine to the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +44,9 @@ pub enum ToAgent {
     /// `id` is chosen by the client and not used again on this connection.
     Call {
         id: u64,
+        /// By whom; `None` from a person who asks without the control state.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Token>,
         call: Box<Call>,
     },
     Ping,
@@ -90,6 +97,9 @@ pub enum Call {
     Probe { scope: NetworkScope, probe: Probe },
     GuestPing { instance: InstanceName },
     GuestExec { instance: InstanceName, command: GuestCommand },
+    GuestShell { scope: NetworkScope, order: Box<ShellOrder> },
+    DiskRead { instance: InstanceName, path: String },
+    DiskWrite { instance: InstanceName, path: String, text: Concealed },
     Console { instance: InstanceName, bytes: u64 },
     Cut { order: CutOrder },
     Ship { order: ShipOrder },
@@ -111,6 +121,7 @@ pub enum Answer {
     Bubbles(Vec<BubbleId>),
     Probe(ProbeAnswer),
     GuestOutput(GuestOutput),
+    DiskText(Option<String>),
     Console(String),
     Cut(CutReport),
     Shipped(ShippedDisk),
@@ -137,6 +148,9 @@ impl Call {
             Self::Probe { scope, probe } => Answer::Probe(site.probe(&scope, &probe).await?),
             Self::GuestPing { instance } => done(site.guest_ping(&instance).await?),
             Self::GuestExec { instance, command } => Answer::GuestOutput(site.guest_exec(&instance, &command).await?),
+            Self::GuestShell { scope, order } => Answer::GuestOutput(site.guest_shell(&scope, &order).await?),
+            Self::DiskRead { instance, path } => Answer::DiskText(site.disk_read(&instance, &path).await?),
+            Self::DiskWrite { instance, path, text } => done(site.disk_write(&instance, &path, &text).await?),
             Self::Console { instance, bytes } => Answer::Console(site.console(&instance, bytes).await?),
             Self::Cut { order } => Answer::Cut(site.cut(&order).await?),
             Self::Ship { order } => Answer::Shipped(site.ship(&order, progress).await?),

@@ -1,6 +1,7 @@
 //! A site elsewhere, over TCP.
 
 use crate::connection::Connection;
+use crate::epochs::Token;
 use crate::protocol::{Answer, Call};
 use async_trait::async_trait;
 use muster_ports::*;
@@ -13,13 +14,20 @@ use tokio::sync::Mutex;
 pub struct RemoteSite {
     site: SiteName,
     address: String,
+    token: Option<Token>,
     connection: Mutex<Option<Arc<Connection>>>,
 }
 
 impl RemoteSite {
     /// `address` is `host:port` of the site agent.
     pub fn new(site: SiteName, address: impl Into<String>) -> Self {
-        Self { site, address: address.into(), connection: Mutex::new(None) }
+        Self { site, address: address.into(), token: None, connection: Mutex::new(None) }
+    }
+
+    /// Every order says that this writer gave it: once a later one has been heard, the site refuses it.
+    pub fn commanded_by(mut self, token: Token) -> Self {
+        self.token = Some(token);
+        self
     }
 
     pub fn address(&self) -> &str {
@@ -38,7 +46,7 @@ impl RemoteSite {
     }
 
     async fn call(&self, call: Call, progress: &dyn Progress) -> Result<Answer> {
-        self.connection().await?.call(call, progress).await
+        self.connection().await?.call(call, self.token.clone(), progress).await
     }
 
     fn unexpected(&self) -> Failure {
@@ -111,6 +119,18 @@ impl Site for RemoteSite {
     async fn guest_exec(&self, instance: &InstanceName, command: &GuestCommand) -> Result<GuestOutput> {
         let call = Call::GuestExec { instance: instance.clone(), command: command.clone() };
         ask!(self, call => Answer::GuestOutput(output) => output)
+    }
+    async fn guest_shell(&self, scope: &NetworkScope, order: &ShellOrder) -> Result<GuestOutput> {
+        let call = Call::GuestShell { scope: scope.clone(), order: Box::new(order.clone()) };
+        ask!(self, call => Answer::GuestOutput(output) => output)
+    }
+    async fn disk_read(&self, instance: &InstanceName, path: &str) -> Result<Option<String>> {
+        let call = Call::DiskRead { instance: instance.clone(), path: path.to_owned() };
+        ask!(self, call => Answer::DiskText(text) => text)
+    }
+    async fn disk_write(&self, instance: &InstanceName, path: &str, text: &Concealed) -> Result<()> {
+        let call = Call::DiskWrite { instance: instance.clone(), path: path.to_owned(), text: text.clone() };
+        ask!(self, call => Answer::Done => ())
     }
     async fn console(&self, instance: &InstanceName, bytes: u64) -> Result<String> {
         ask!(self, Call::Console { instance: instance.clone(), bytes } => Answer::Console(text) => text)

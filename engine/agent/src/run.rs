@@ -1,5 +1,6 @@
 //! The agent as a process.
 
+use crate::epochs::Epochs;
 use crate::limits::*;
 use crate::local::LocalSite;
 use crate::server::{refuse_open_address, serve_until};
@@ -34,6 +35,7 @@ pub async fn run_agent(provider: Arc<dyn Provider>, options: AgentOptions) -> Re
     let mut terminate = signal(SignalKind::terminate())?;
     std::fs::create_dir_all(&folder)
         .map_err(|error| Failure::from(error).during(format!("{what}: make `{}`", folder.display())))?;
+    let epochs = Epochs::open(&folder).map_err(|failure| failure.during(&what))?;
     let site = Arc::new(LocalSite::new(provider, name.clone(), folder, key, &SystemRandom));
     // Before the port opens, so that two agents never share a folder.
     let failures = site.resume().await.map_err(|failure| failure.during(&what))?;
@@ -49,7 +51,7 @@ pub async fn run_agent(provider: Arc<dyn Provider>, options: AgentOptions) -> Re
         }
         tracing::info!("the site agent stops");
     };
-    let served = serve_until(listener, name, site, stop).await;
+    let served = serve_until(listener, name, site, epochs, stop).await;
     resuming.abort();
     served
 }

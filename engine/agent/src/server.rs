@@ -3,6 +3,7 @@
 //! Until mutual TLS has come, who reaches the port commands the site: listen on loopback, or inside of a network
 //! namespace that only the engine reaches. An unspecified address (`0.0.0.0`, `::`) is refused.
 
+use crate::epochs::{Epochs, Token};
 use crate::frame::{self, FrameError};
 use crate::limits::*;
 use crate::progress::Newest;
@@ -17,10 +18,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
 
-/// Serves `site` for ever. Fails at once when the address is open to everybody or the site does not know its name.
+/// Serves `site` for ever. Fails at once when the address is open to everybody or the site does not know its name. Which
+/// writers have been heard is forgotten with the process.
 pub async fn serve(listener: TcpListener, site: Arc<dyn Site>) -> Result<()> {
+    serve_remembering(listener, site, Epochs::in_memory()).await
+}
+
+/// As [`serve`], with a memory of the writers that were heard.
+pub async fn serve_remembering(listener: TcpListener, site: Arc<dyn Site>, epochs: Epochs) -> Result<()> {
     let name = site.facts().await?.site;
-    serve_until(listener, name, site, std::future::pending()).await
+    serve_until(listener, name, site, epochs, std::future::pending()).await
 }
 
 /// Serves until `stop` is ready; then hangs up and waits for the effects under way, as long as the drain limit.
@@ -28,13 +35,14 @@ pub(crate) async fn serve_until(
     listener: TcpListener,
     name: SiteName,
     site: Arc<dyn Site>,
+    epochs: Epochs,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     refuse_open_address(listener.local_addr()?)?;
     let calls = Arc::new(Semaphore::new(CALLS_MAX as usize));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
-    let agent = Agent { name, site, calls: calls.clone() };
+    let agent = Agent { name, site, epochs: Arc::new(epochs), calls: calls.clone() };
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -90,6 +98,7 @@ async fn next_client(
 struct Agent {
     name: SiteName,
     site: Arc<dyn Site>,
+    epochs: Arc<Epochs>,
     /// One permit for each call under way, over all connections.
     calls: Arc<Semaphore>,
 }
@@ -146,7 +155,7 @@ impl Agent {
             match frame::read_frame(reader).await? {
                 // Having been heard is all that a ping is for.
                 ToAgent::Ping | ToAgent::Hello { .. } => {}
-                ToAgent::Call { id, call } => self.begin(id, *call, outgoing).await,
+                ToAgent::Call { id, token, call } => self.begin(id, token, *call, outgoing).await,
             }
         }
     }
@@ -165,17 +174,23 @@ impl Agent {
     }
 
     /// Starts a call in a task of its own, which outlives the connection.
-    async fn begin(&self, id: u64, call: Call, outgoing: &mpsc::Sender<Bytes>) {
+    async fn begin(&self, id: u64, token: Option<Token>, call: Call, outgoing: &mpsc::Sender<Bytes>) {
         let Ok(permit) = self.calls.clone().try_acquire_owned() else {
             let message = format!("the agent of site `{}` is at work on {CALLS_MAX} calls", self.name);
             send(outgoing, &FromAgent::Answer { id, result: Err(Failure::transient(message)) }).await;
             return;
         };
-        let (site, outgoing) = (self.site.clone(), outgoing.clone());
+        let (agent, outgoing) = (self.clone(), outgoing.clone());
         tokio::spawn(async move {
             // A task of its own: a provider that panics must not leave the client without an answer.
             let told = outgoing.clone();
-            let result = tokio::spawn(async move { work(id, call, &*site, &told).await }).await.unwrap_or_else(|_| {
+            let working = async move {
+                if let Some(token) = &token {
+                    agent.epochs.admit(&agent.name, token).await?;
+                }
+                work(id, call, &*agent.site, &told).await
+            };
+            let result = tokio::spawn(working).await.unwrap_or_else(|_| {
                 tracing::error!("a call ended in a panic; this is a bug");
                 Err(Failure::diverged("the site agent failed inside; its log says where"))
             });

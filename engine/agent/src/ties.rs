@@ -177,7 +177,7 @@ impl Ties {
 }
 
 /// All or nothing, and on stable storage when it returns.
-fn replace_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
+pub(crate) fn replace_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
     std::fs::create_dir_all(folder)?;
     let mut young = path.as_os_str().to_owned();
@@ -189,7 +189,7 @@ fn replace_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(Failure::transient("the site agent is shutting down")))

@@ -122,7 +122,7 @@ async fn noise_harms_nobody() {
     let (_folder, _provider, agent) = started().await;
     let remote = agent.remote("dr");
     remote.facts().await.unwrap();
-    let hello = br#"{"frame":"hello","protocol":1,"site":"dr"}"#;
+    let hello = br#"{"frame":"hello","protocol":2,"site":"dr"}"#;
     let framed = |body: &[u8]| [&(body.len() as u32).to_be_bytes()[..], body].concat();
     let noises: Vec<Vec<u8>> = vec![
         Vec::new(),
@@ -152,7 +152,7 @@ async fn noise_harms_nobody() {
 async fn a_malformed_call_is_told_what_is_wrong() {
     let (_folder, _provider, agent) = started().await;
     let mut stream = TcpStream::connect(&agent.address).await.unwrap();
-    for body in [r#"{"frame":"hello","protocol":1,"site":"dr"}"#, r#"{"frame":"call","id":1,"call":{"call":"x"}}"#] {
+    for body in [r#"{"frame":"hello","protocol":2,"site":"dr"}"#, r#"{"frame":"call","id":1,"call":{"call":"x"}}"#] {
         stream.write_u32(body.len() as u32).await.unwrap();
         stream.write_all(body.as_bytes()).await.unwrap();
     }
@@ -173,7 +173,7 @@ async fn another_sites_agent_and_another_protocol_are_refused() {
     stream.write_all(body.as_bytes()).await.unwrap();
     let mut said = Vec::new();
     stream.read_to_end(&mut said).await.unwrap();
-    assert!(String::from_utf8_lossy(&said).contains("speaks protocol 1, the engine 9"));
+    assert!(String::from_utf8_lossy(&said).contains("speaks protocol 2, the engine 9"));
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn an_agent_that_falls_silent_is_given_up() {
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let hello = br#"{"frame":"hello","protocol":1,"site":"dr"}"#;
+        let hello = br#"{"frame":"hello","protocol":2,"site":"dr"}"#;
         stream.write_u32(hello.len() as u32).await.unwrap();
         stream.write_all(hello).await.unwrap();
         // As if cut off: the connection stays open and nothing comes any more.

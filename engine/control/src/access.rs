@@ -8,6 +8,7 @@ use crate::service::{self, Control, Parts};
 use crate::sites::Sites;
 use crate::socket::{self, CallError, Client};
 use crate::upkeep::STATE;
+use muster_agent::Token;
 use muster_executor::TakenOver;
 use muster_journal::{Owner, Signed, SlateReader, SlateStore, TakeOver};
 use muster_ports::*;
@@ -124,11 +125,12 @@ impl Access {
         let prefix = state_prefix(&vault);
         let store = Arc::new(SlateStore::open(vault.control_store(), &prefix, owner, take_over, clock.clone()).await?);
         let sites = all_sites(store.as_ref(), &options).await?;
+        let writer = Token { vault: vault.id().to_string(), epoch: store.epoch() };
         let control = Control::new(Parts {
             name,
             vault_url: vault.url().to_owned(),
             store: store.clone(),
-            sites: Sites::behind_agents(&sites),
+            sites: Sites::behind_agents(&sites, &writer),
             clock,
             random: Arc::new(SystemRandom),
         });

@@ -4,8 +4,9 @@
 //! with the next order of that step although another process has taken over. So each order that changes something is
 //! preceded by a write of its own: the store refuses it when this process is no longer the writer.
 //!
-//! What is left is an order that was under way when the process froze; it arrived before anybody took over, or it is
-//! repeated by whoever did, as after any crash.
+//! What is left is an order that was under way when the process froze. One that arrived before anybody took over is
+//! repeated by whoever did, as after any crash; one that arrives later is refused by the site agent, which remembers the
+//! highest epoch it has been commanded by.
 
 use async_trait::async_trait;
 use muster_ports::*;
@@ -89,6 +90,17 @@ impl Site for Guarded {
     async fn guest_exec(&self, instance: &InstanceName, command: &GuestCommand) -> Result<GuestOutput> {
         self.still_writer().await?;
         self.site.guest_exec(instance, command).await
+    }
+    async fn guest_shell(&self, scope: &NetworkScope, order: &ShellOrder) -> Result<GuestOutput> {
+        self.still_writer().await?;
+        self.site.guest_shell(scope, order).await
+    }
+    async fn disk_read(&self, instance: &InstanceName, path: &str) -> Result<Option<String>> {
+        self.site.disk_read(instance, path).await
+    }
+    async fn disk_write(&self, instance: &InstanceName, path: &str, text: &Concealed) -> Result<()> {
+        self.still_writer().await?;
+        self.site.disk_write(instance, path, text).await
     }
     async fn console(&self, instance: &InstanceName, bytes: u64) -> Result<String> {
         self.site.console(instance, bytes).await

@@ -1,6 +1,6 @@
 //! The sites of the plans, each behind its agent.
 
-use muster_agent::RemoteSite;
+use muster_agent::{RemoteSite, Token};
 use muster_ports::{Site, SiteName};
 use muster_runsheet::SiteSheet;
 use std::collections::BTreeMap;
@@ -11,9 +11,11 @@ pub struct Sites(pub BTreeMap<SiteName, Arc<dyn Site>>);
 
 impl Sites {
     /// Connects lazily: a site that is down is found out by the step that needs it.
-    pub fn behind_agents(sheets: &BTreeMap<SiteName, SiteSheet>) -> Self {
-        let site =
-            |sheet: &SiteSheet| -> Arc<dyn Site> { Arc::new(RemoteSite::new(sheet.name.clone(), sheet.agent.clone())) };
+    /// Orders are given in the name of `writer`.
+    pub fn behind_agents(sheets: &BTreeMap<SiteName, SiteSheet>, writer: &Token) -> Self {
+        let site = |sheet: &SiteSheet| -> Arc<dyn Site> {
+            Arc::new(RemoteSite::new(sheet.name.clone(), sheet.agent.clone()).commanded_by(writer.clone()))
+        };
         Self(sheets.iter().map(|(name, sheet)| (name.clone(), site(sheet))).collect())
     }
 }

@@ -6,6 +6,7 @@ use crate::replica::ReplicaImage;
 pub use muster_runsheet::inventory::{Capabilities, DiskFacts, MachineFacts, NetworkShape, NicShape, Power};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A site's answer to "who are you".
@@ -85,6 +86,43 @@ pub struct GuestCommand {
     pub arguments: Vec<String>,
     pub stdin: Option<String>,
     pub within: Duration,
+}
+
+/// Bytes of a file that is read or written on a disk. What hooks change there is configuration.
+pub const DISK_FILE_BYTES_MAX: usize = 512 << 10;
+
+/// A text that is never printed: a private key on its way to a site.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Concealed(String);
+
+impl Concealed {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Concealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A command for a guest over SSH, from inside the network it has landed in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShellOrder {
+    pub ip: IpAddr,
+    pub port: u16,
+    pub user: String,
+    /// Private, without a passphrase, in the form that OpenSSH reads.
+    pub key: Concealed,
+    /// What the guest has to prove to be, one line for each key: `ssh-ed25519 AAAA…`.
+    pub host_keys: String,
+    /// The login shell of the user runs it: program and arguments are quoted, so that it sees them as they are.
+    pub command: GuestCommand,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

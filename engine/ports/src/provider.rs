@@ -3,6 +3,11 @@
 use crate::*;
 use async_trait::async_trait;
 
+fn no_disk_files() -> Failure {
+    Failure::permanent("this site does not reach files on disks")
+        .help("change the file in the running guest: `needs = [guest]` and `m.put(path, text)`")
+}
+
 /// Drives one site's hypervisor.
 ///
 /// Every effect is convergent: asked twice with the same arguments it does the work once and succeeds twice.
@@ -37,6 +42,24 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
 
     async fn guest_ping(&self, instance: &InstanceName) -> Result<()>;
     async fn guest_exec(&self, instance: &InstanceName, command: &GuestCommand) -> Result<GuestOutput>;
+    /// Runs a command in a guest over SSH, from inside the scope's network. The guest's host key is checked. Not convergent,
+    /// as [`guest_exec`](Self::guest_exec) is not.
+    async fn guest_shell(&self, _scope: &NetworkScope, _order: &ShellOrder) -> Result<GuestOutput> {
+        Err(Failure::permanent("this site does not run commands over SSH").help(
+            "`muster status` shows what each site can do; give the guest an agent, and the hook `needs = [guest]`",
+        ))
+    }
+    /// What a file on the first disk of an instance holds; `None` when there is none. `Refused` while the machine is on.
+    /// Also what tells whether [`disk_write`](Self::disk_write) has happened.
+    async fn disk_read(&self, _instance: &InstanceName, _path: &str) -> Result<Option<String>> {
+        Err(no_disk_files())
+    }
+    /// Makes a file on the first disk of an instance hold this; the folder is there already, owner and mode of a file that
+    /// is there stay. On stable storage when it returns, and still tracked for the way home. `Refused` while the machine
+    /// is on.
+    async fn disk_write(&self, _instance: &InstanceName, _path: &str, _text: &Concealed) -> Result<()> {
+        Err(no_disk_files())
+    }
     /// What the machine has printed on its console, the last `bytes` of it.
     async fn console(&self, instance: &InstanceName, bytes: u64) -> Result<String>;
 

@@ -27,6 +27,9 @@ pub trait Site: Send + Sync + std::fmt::Debug {
     async fn probe(&self, scope: &NetworkScope, probe: &Probe) -> Result<ProbeAnswer>;
     async fn guest_ping(&self, instance: &InstanceName) -> Result<()>;
     async fn guest_exec(&self, instance: &InstanceName, command: &GuestCommand) -> Result<GuestOutput>;
+    async fn guest_shell(&self, scope: &NetworkScope, order: &ShellOrder) -> Result<GuestOutput>;
+    async fn disk_read(&self, instance: &InstanceName, path: &str) -> Result<Option<String>>;
+    async fn disk_write(&self, instance: &InstanceName, path: &str, text: &Concealed) -> Result<()>;
     async fn console(&self, instance: &InstanceName, bytes: u64) -> Result<String>;
 
     async fn cut(&self, order: &CutOrder) -> Result<CutReport>;

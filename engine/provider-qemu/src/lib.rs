@@ -36,6 +36,7 @@ mod power;
 mod probe;
 mod process;
 mod qmp;
+mod shell;
 mod socket;
 mod source;
 mod watchdog;
@@ -244,6 +245,8 @@ impl Provider for QemuProvider {
             instant_recovery: true,
             bubbles: true,
             test_networks: false,
+            guest_ssh: shell::is_here(),
+            disk_files: false,
         };
         Ok(SiteFacts { site: self.site.clone(), provider: "qemu".to_owned(), detail: accel.detail, capabilities })
     }
@@ -431,6 +434,10 @@ impl Provider for QemuProvider {
                 _ => tokio::time::sleep(limits::LOOK_SLOW).await,
             }
         }
+    }
+
+    async fn guest_shell(&self, scope: &NetworkScope, order: &ShellOrder) -> Result<GuestOutput> {
+        shell::run(network::namespace_of(&self.folder, scope)?, order).await
     }
 
     async fn console(&self, instance: &InstanceName, bytes: u64) -> Result<String> {

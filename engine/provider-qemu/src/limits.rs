@@ -53,6 +53,10 @@ pub(crate) const LOOK_SLOW: Duration = Duration::from_millis(200);
 
 /// One line of JSON of a monitor or an agent. A guest's output of 16 MiB in base64 fits.
 pub(crate) const LINE_BYTES: usize = 32 << 20;
+/// What is kept of each of a command's two outputs over SSH; hooks are given half of it.
+pub(crate) const SHELL_OUTPUT_BYTES: usize = 1 << 20;
+/// Until an SSH server has greeted. Less when the command has less.
+pub(crate) const SHELL_CONNECT: Duration = Duration::from_secs(15);
 /// What comes back of a probe.
 pub(crate) const PROBE_BODY_BYTES: usize = 64 << 10;
 /// A console log is put aside when it has grown to this.

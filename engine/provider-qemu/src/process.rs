@@ -101,7 +101,7 @@ pub(crate) enum Namespace {
 
 impl Namespace {
     /// A command inside; every program on the way replaces the one before, so the child's number stays its number.
-    fn words(self, program: &str) -> Vec<String> {
+    pub(crate) fn words(self, program: &str) -> Vec<String> {
         match self {
             Self::Own => vec![program.to_owned()],
             Self::Of(keeper) => {
@@ -129,11 +129,12 @@ pub(crate) async fn run(namespace: Namespace, folder: &Path, program: &str, argu
     Err(Failure::permanent(format!("`{program} {}` failed: {said}", arguments.join(" "))))
 }
 
-fn missing(program: &str, error: &std::io::Error) -> Failure {
+pub(crate) fn missing(program: &str, error: &std::io::Error) -> Failure {
     let failure = Failure::permanent(format!("`{program}` cannot be run: {error}"));
     match error.kind() {
         std::io::ErrorKind::NotFound => failure.help(
-            "install what this site needs: `apt-get install qemu-system-x86 qemu-utils qemu-block-extra dnsmasq-base iproute2 util-linux`",
+            "install what this site needs: `apt-get install qemu-system-x86 qemu-utils qemu-block-extra dnsmasq-base iproute2 util-linux`, for \
+             commands over SSH `openssh-client`, for files on disks `e2fsprogs`",
         ),
         _ => failure,
     }

@@ -373,6 +373,8 @@ impl Provider for SimulatedProvider {
                 bubbles: true,
                 // An obliging site stands for any kind of site, and some have networks for tests.
                 test_networks: self.shared.obliging.load(Ordering::SeqCst),
+                guest_ssh: false,
+                disk_files: false,
             },
         };
         self.shared.call(CallClass::Look, async { Ok(facts) }).await

@@ -26,7 +26,7 @@ const CALLS_MAX: usize = 32;
 /// Of a command line or an address, as it is shown.
 const SHOWN_CHARS_MAX: usize = 160;
 /// Any moment: hooks may print it, and the same sheet gives the same bytes.
-const BEGINNING: Timestamp = Timestamp(1_800_000_000_000);
+pub(crate) const BEGINNING: Timestamp = Timestamp(1_800_000_000_000);
 const SEED: u64 = 1;
 /// The opcode of a DNS UPDATE (RFC 2136), in the third byte of a message.
 const DNS_UPDATE: u8 = 5;
@@ -46,7 +46,7 @@ pub fn effects(sheet: &Runsheet) -> Result<Vec<HookEffects>> {
     })
 }
 
-fn call_of(node: &Node) -> Option<(&HookName, &BTreeMap<String, Value>)> {
+pub(crate) fn call_of(node: &Node) -> Option<(&HookName, &BTreeMap<String, Value>)> {
     match &node.action {
         Action::Run { hook, arguments } | Action::Check { probe: ProbeCall::Hook { hook, arguments }, .. } => {
             Some((hook, arguments))
@@ -100,7 +100,7 @@ fn needs_dns(hook: &HookSheet) -> bool {
 }
 
 /// Addresses that machines land with in this operation.
-fn landed(sheet: &Runsheet) -> BTreeMap<&MachineName, IpAddr> {
+pub(crate) fn landed(sheet: &Runsheet) -> BTreeMap<&MachineName, IpAddr> {
     let of = |node: &'_ Node| match &node.action {
         Action::Promote { nics, .. } | Action::Clone { nics, .. } => first_ip(nics),
         _ => None,
@@ -112,7 +112,7 @@ fn first_ip(nics: &[NicShape]) -> Option<IpAddr> {
     nics.iter().find_map(|nic| nic.ip)
 }
 
-fn machines(sheet: &Runsheet, node: &Node, landed: &BTreeMap<&MachineName, IpAddr>) -> Vec<HookMachine> {
+pub(crate) fn machines(sheet: &Runsheet, node: &Node, landed: &BTreeMap<&MachineName, IpAddr>) -> Vec<HookMachine> {
     let leaving = node.phase == SheetPhase::Leave;
     let site = if leaving { &sheet.source } else { &sheet.target };
     let one = |(name, machine): (&MachineName, &muster_runsheet::MachineSheet)| {
@@ -123,7 +123,7 @@ fn machines(sheet: &Runsheet, node: &Node, landed: &BTreeMap<&MachineName, IpAdd
     sheet.machines.iter().map(one).collect()
 }
 
-fn facts(sheet: &Runsheet, node: &Node) -> RunFacts {
+pub(crate) fn facts(sheet: &Runsheet, node: &Node) -> RunFacts {
     let run = RunId::new("dry-run");
     RunFacts {
         operation: sheet.operation.to_string(),
@@ -141,6 +141,7 @@ fn facts(sheet: &Runsheet, node: &Node) -> RunFacts {
 fn need_words(need: &Need) -> String {
     match need {
         Need::Guest => "guest".to_owned(),
+        Need::Ssh => "ssh".to_owned(),
         Need::Disk => "disk".to_owned(),
         Need::Bubble => "bubble".to_owned(),
         Need::Http { origin } => format!("http {origin}"),

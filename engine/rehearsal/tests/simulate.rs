@@ -47,6 +47,8 @@ fn inventory() -> String {
             instant_recovery: true,
             bubbles: true,
             test_networks: false,
+            guest_ssh: true,
+            disk_files: true,
         },
         machines,
         aliases: Default::default(),

@@ -22,6 +22,7 @@
 mod checks;
 mod context;
 mod fences;
+mod hook_needs;
 mod hooks;
 mod landing;
 mod locks;

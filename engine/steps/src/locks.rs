@@ -51,18 +51,21 @@ impl Steps {
         if self.outside.is_none() {
             carried_out(cx)?;
         }
+        let mut can = BTreeMap::new();
         for site in required {
             let facts = self.soon(site, self.site(site)?.facts()).await?;
             can_do(cx, site, &facts.capabilities)?;
+            can.insert(site.clone(), facts.capabilities);
         }
         let mut silent = Vec::new();
         for site in probed {
             match self.soon(site, self.site(site)?.facts()).await {
-                Ok(_) => {}
+                Ok(facts) => drop(can.insert(site.clone(), facts.capabilities)),
                 Err(failure) if failure.is_retryable() => silent.push(failure.message),
                 Err(failure) => return Err(failure),
             }
         }
+        silent.extend(self.hooks_can_run(cx, &can).await?);
         for line in &silent {
             cx.calls.note(line).await?;
         }

@@ -135,6 +135,18 @@ impl Site for Wire {
         let (instance, command) = (instance.clone(), command.clone());
         self.call(true, move |site| async move { site.guest_exec(&instance, &command).await }).await
     }
+    async fn guest_shell(&self, scope: &NetworkScope, order: &ShellOrder) -> Result<GuestOutput> {
+        let (scope, order) = (scope.clone(), order.clone());
+        self.call(true, move |site| async move { site.guest_shell(&scope, &order).await }).await
+    }
+    async fn disk_read(&self, instance: &InstanceName, path: &str) -> Result<Option<String>> {
+        let (instance, path) = (instance.clone(), path.to_owned());
+        self.call(false, move |site| async move { site.disk_read(&instance, &path).await }).await
+    }
+    async fn disk_write(&self, instance: &InstanceName, path: &str, text: &Concealed) -> Result<()> {
+        let (instance, path, text) = (instance.clone(), path.to_owned(), text.clone());
+        self.call(true, move |site| async move { site.disk_write(&instance, &path, &text).await }).await
+    }
     async fn console(&self, instance: &InstanceName, bytes: u64) -> Result<String> {
         let instance = instance.clone();
         self.call(false, move |site| async move { site.console(&instance, bytes).await }).await

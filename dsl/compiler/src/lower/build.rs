@@ -1,10 +1,11 @@
 //! Collects nodes and edges, and puts them into an order that is the same every time.
 
+use crate::Program;
 use crate::model::StepModel;
 use muster_diagnostics::{Diagnostic, Span};
 use muster_runsheet::{
-    Action, Duration, Edge, EdgeKind, LeftOut, MachineName, Node, NodeKind, Otherwise, RetrySheet, SheetPhase,
-    StageName, StepId,
+    Action, Duration, Edge, EdgeKind, LeftOut, MachineName, Need, Node, NodeKind, Otherwise, ProbeCall, RetrySheet,
+    SheetPhase, StageName, StepId, Value,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::LazyLock;
@@ -99,6 +100,24 @@ fn is_before(before: &[Vec<u32>], first: u32, second: u32) -> bool {
         waiting.extend(from.iter().copied().filter(|from| seen.insert(*from)));
     }
     false
+}
+
+/// The machines that arguments name, members of groups among them.
+fn named(program: &Program, arguments: &BTreeMap<String, Value>) -> BTreeSet<MachineName> {
+    let mut found = BTreeSet::new();
+    let mut waiting: Vec<&Value> = arguments.values().collect();
+    while let Some(value) = waiting.pop() {
+        match value {
+            Value::Machine(machine) => drop(found.insert(machine.clone())),
+            Value::Group(group) => {
+                let members = program.estate.groups.get(group).into_iter().flat_map(|group| &group.machines);
+                found.extend(members.cloned());
+            }
+            Value::List(items) => waiting.extend(items),
+            _ => {}
+        }
+    }
+    found
 }
 
 impl Builder {
@@ -298,6 +317,55 @@ impl Builder {
                 None => diagnostic.help("no stage before this one starts it: add `after`, or start it here"),
             };
             wrong.push(diagnostic);
+        }
+        self.diagnostics.extend(wrong);
+    }
+
+    /// A disk is changed from beside its machine only while that is off: E0713.
+    pub(crate) fn check_disks(&mut self, program: &Program) {
+        let before = self.before();
+        let mut wrong = Vec::new();
+        for node in self.nodes.values() {
+            let (hook, arguments) = match &node.action {
+                Action::Run { hook, arguments } => (hook, arguments),
+                Action::Check { probe: ProbeCall::Hook { hook, arguments }, .. } => (hook, arguments),
+                _ => continue,
+            };
+            let needs = program.hooks.get(hook.as_str()).is_some_and(|hook| hook.sheet.needs.contains(&Need::Disk));
+            let (true, Some(span)) = (needs, self.spans.get(&node.id)) else { continue };
+            let say = |machine: &str, label: &str| {
+                Diagnostic::error(
+                    713,
+                    format!("`{hook}` works on the disk of `{machine}`, which is on by then"),
+                    *span,
+                    label,
+                )
+                .note("two writers of one file system destroy it")
+            };
+            let machines = named(program, arguments);
+            let first = machines.iter().next().map_or("its machine", |machine| machine.as_str());
+            if node.phase == SheetPhase::Leave {
+                wrong.push(say(first, "still runs at the source").help("run it in the stage itself, before the start"));
+                continue;
+            }
+            if matches!(node.action, Action::Check { .. }) {
+                wrong.push(
+                    say(first, "a check looks at machines that run").help("look into the guest: `needs = [guest]`"),
+                );
+                continue;
+            }
+            let Some(number) = self.numbers.get(&node.id) else { continue };
+            let started = machines.iter().find_map(|machine| {
+                let (id, start) = self.started.get(machine)?;
+                is_before(&before, *self.numbers.get(id)?, *number).then_some((machine, start))
+            });
+            if let Some((machine, start)) = started {
+                wrong.push(
+                    say(machine.as_str(), "too late")
+                        .related(*start, "started here")
+                        .help("put it before the start, or work in the guest: `needs = [guest]`"),
+                );
+            }
         }
         self.diagnostics.extend(wrong);
     }

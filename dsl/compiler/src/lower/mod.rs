@@ -143,6 +143,7 @@ fn lower<'a>(
         }
     }
     builder.check_order();
+    builder.check_disks(program);
     Ok((job, builder))
 }
 

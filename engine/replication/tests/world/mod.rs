@@ -240,6 +240,15 @@ impl Site for TestSite {
     async fn guest_exec(&self, instance: &InstanceName, command: &GuestCommand) -> Result<GuestOutput> {
         self.provider.guest_exec(instance, command).await
     }
+    async fn guest_shell(&self, scope: &NetworkScope, order: &ShellOrder) -> Result<GuestOutput> {
+        self.provider.guest_shell(scope, order).await
+    }
+    async fn disk_read(&self, instance: &InstanceName, path: &str) -> Result<Option<String>> {
+        self.provider.disk_read(instance, path).await
+    }
+    async fn disk_write(&self, instance: &InstanceName, path: &str, text: &Concealed) -> Result<()> {
+        self.provider.disk_write(instance, path, text).await
+    }
     async fn console(&self, instance: &InstanceName, bytes: u64) -> Result<String> {
         self.provider.console(instance, bytes).await
     }

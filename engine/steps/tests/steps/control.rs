@@ -87,6 +87,94 @@ async fn verify_names_what_is_legal_and_what_is_missing() {
     bench.undo().await;
 }
 
+fn hook_of(needs: Vec<Need>) -> HookSheet {
+    HookSheet {
+        name: "patch".into(),
+        function: "patch".into(),
+        probe: false,
+        parameters: vec![("m".into(), "machine".into())],
+        needs,
+        undo: None,
+        origin: "shop.plan:1".into(),
+        text: "now();".into(),
+        hash: Hash::of("now();"),
+    }
+}
+
+fn verify_with(needs: Vec<Need>) -> Bench {
+    let verify = Action::Verify { required: vec!["dr".into(), "hq".into()], probed: vec![] };
+    let mut bench = Bench::new(Kind::Planned, verify);
+    bench.hq.add("db", Power::On);
+    bench.sheet.hooks.insert("patch".into(), hook_of(needs));
+    let arguments = [("m".to_owned(), Value::List(vec![Value::Machine("db".into())]))].into();
+    bench.sheet.nodes.push(node(Action::Run { hook: "patch".into(), arguments }, SheetPhase::Rise));
+    bench.sheet.nodes[1].id = "app/patch".into();
+    bench
+}
+
+#[tokio::test]
+async fn a_hook_that_cannot_do_its_work_is_refused_before_anything_is_touched() {
+    let secret = Need::Secret { name: "key".into(), key: "nobody/has/this-key".into() };
+    for (need, words) in [
+        (Need::Disk, "`patch` needs `disk`, and site `dr` cannot reach files on disks"),
+        (Need::Ssh, "`patch` needs `ssh`, and site `dr` has no SSH client"),
+        (secret, "`patch` needs the secret `key`: the keyring has no `nobody/has/this-key`"),
+    ] {
+        let met = !matches!(need, Need::Secret { .. });
+        let mut bench = verify_with(vec![need]);
+        if met {
+            bench.act().await;
+        }
+        let mut can = bench.dr.can.lock().unwrap().clone();
+        (can.disk_files, can.guest_ssh) = (false, false);
+        *bench.dr.can.lock().unwrap() = can;
+        let failure = bench.fails().await;
+        assert!(failure.message.contains(words), "{failure}");
+        assert!(!failure.is_retryable(), "{failure:?}");
+        assert!(bench.hq.effects().is_empty() && bench.dr.effects().is_empty(), "nothing was touched");
+        assert!(bench.recovery.calls().is_empty());
+
+        // A step that may fail holds nobody up, and an unplanned failover saves what it can: both say it.
+        bench.sheet.nodes[1].otherwise = Otherwise::Continue;
+        assert!(matches!(bench.act().await, StepOutput::Text { text } if text.contains(words)));
+        bench.sheet.nodes[1].otherwise = Otherwise::Pause;
+        bench.sheet.operation.kind = Kind::Unplanned;
+        assert!(matches!(bench.act().await, StepOutput::Text { text } if text.contains(words)));
+    }
+}
+
+#[tokio::test]
+async fn a_guest_without_an_agent_is_found_out_before_anything_is_touched() {
+    let mut bench = verify_with(vec![Need::Guest]);
+    bench.act().await;
+    bench.sheet.machines.get_mut("db").unwrap().facts.guest_agent = false;
+    bench.act().await;
+    *bench.hq.answers.lock().unwrap() = vec![Err(Failure::transient("no agent there"))];
+    let failure = bench.fails().await;
+    assert!(failure.message.contains("no agent answers in `db`"), "{failure}");
+    assert!(bench.hq.effects().is_empty() && bench.dr.effects().is_empty(), "nothing was touched");
+    // One that is off cannot answer, and may have an agent all the same.
+    bench.hq.change("db", |state| state.power = Power::Off);
+    bench.act().await;
+}
+
+#[tokio::test]
+async fn a_disk_is_not_changed_under_a_running_machine() {
+    let mut bench = verify_with(vec![Need::Disk]);
+    bench.sheet.nodes.push(node(Action::Start { machine: "db".into(), site: "dr".into() }, SheetPhase::Rise));
+    bench.sheet.nodes[2].id = "start/db".into();
+    let edge = |from: &str, to: &str| Edge { from: from.into(), to: to.into(), kind: EdgeKind::Needs };
+    bench.sheet.edges = vec![edge("app/patch", "start/db")];
+    bench.act().await;
+    bench.sheet.nodes.push(node(Action::Barrier, SheetPhase::Rise));
+    bench.sheet.nodes[3].id = "end".into();
+    bench.sheet.edges = vec![edge("start/db", "end"), edge("end", "app/patch")];
+    assert!(bench.fails().await.message.contains("at step `app/patch`, and `db` is on by then"));
+    bench.sheet.edges.clear();
+    bench.sheet.nodes[1].phase = SheetPhase::Leave;
+    assert!(bench.fails().await.message.contains("`db` is on by then"));
+}
+
 #[tokio::test]
 async fn a_failover_keeps_its_points_until_the_plan_is_protected_again() {
     let mut bench = Bench::new(Kind::Planned, lock(false));

@@ -42,6 +42,8 @@ pub(crate) struct FakeSite {
     pub(crate) probes: Mutex<Vec<(NetworkScope, Probe)>>,
     /// Answers to probes, guests and commands, in order; the last one stays.
     pub(crate) answers: Mutex<Vec<Result<u16>>>,
+    /// Files on disks.
+    pub(crate) files: Mutex<BTreeMap<(InstanceName, String), String>>,
     pub(crate) down: AtomicBool,
     /// The effect happens, its answer does not arrive.
     pub(crate) reply_lost: AtomicBool,
@@ -192,6 +194,20 @@ impl Site for FakeSite {
     async fn guest_exec(&self, instance: &InstanceName, command: &GuestCommand) -> Result<GuestOutput> {
         let code = i32::from(self.answer()? != 200);
         Ok(GuestOutput { code, out: format!("{} in {instance}", command.program), err: String::new() })
+    }
+    async fn guest_shell(&self, _: &NetworkScope, order: &ShellOrder) -> Result<GuestOutput> {
+        let code = i32::from(self.answer()? != 200);
+        self.effect(format!("ssh {}@{}:{} {}", order.user, order.ip, order.port, order.command.program))?;
+        Ok(GuestOutput { code, out: "out".into(), err: String::new() })
+    }
+    async fn disk_read(&self, instance: &InstanceName, path: &str) -> Result<Option<String>> {
+        self.up()?;
+        Ok(self.files.lock().unwrap().get(&(instance.clone(), path.to_owned())).cloned())
+    }
+    async fn disk_write(&self, instance: &InstanceName, path: &str, text: &Concealed) -> Result<()> {
+        self.up()?;
+        self.files.lock().unwrap().insert((instance.clone(), path.to_owned()), text.reveal().to_owned());
+        self.effect(format!("write {instance}:{path}"))
     }
     async fn console(&self, _: &InstanceName, _: u64) -> Result<String> {
         Ok(String::new())
@@ -378,6 +394,8 @@ impl Bench {
                 instant_recovery: true,
                 bubbles: true,
                 test_networks: false,
+                guest_ssh: true,
+                disk_files: true,
             };
             Arc::new(site)
         };
