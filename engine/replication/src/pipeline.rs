@@ -7,7 +7,7 @@
 //!
 //! Memory is a constant for each disk in flight, never a function of its size: windows in flight (at most
 //! [`WINDOWS_MAX`] of 256 KiB, plain and packed), their zstd contexts (about 1 MiB each up to level 9) and two segments
-//! of the vault's writer (32 MiB): below 60 MiB on eight cores, below 45 MiB on two. On the way back it is runs in flight
+//! of the vault's writer (32 MiB): below 60 MiB on eight cores, below 50 MiB on two. On the way back it is runs in flight
 //! of 1 MiB, sealed and plain. All of it is used again from window to window.
 //!
 //! It knows nothing of points, cycles or chains: what is shipped counts only once the control service commits it.
@@ -38,8 +38,8 @@ pub const BLOCK_BYTES: u64 = 64 << 10;
 /// Windows of one disk in flight at most, whatever the number of cores: bounds memory at 8 MiB plus zstd contexts.
 pub const WINDOWS_MAX: usize = 16;
 
-/// Windows in flight: enough to keep every core compressing while the next windows are being read.
+/// Windows in flight: one that each core compresses, one that waits for it, and those that are read and sealed.
 pub(crate) fn windows_in_flight() -> usize {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    (cores + 2).clamp(3, WINDOWS_MAX)
+    (2 * cores + 2).clamp(4, WINDOWS_MAX)
 }

@@ -32,7 +32,9 @@ pub struct SegmentWriter {
     open: Option<OpenSegment>,
     stored: Vec<SegmentRef>,
     /// At most one object is on its way while the next is filled.
-    upload: JoinSet<Result<SegmentRef, VaultError>>,
+    upload: JoinSet<Result<(SegmentRef, Option<Vec<u8>>), VaultError>>,
+    /// The memory of the last object that was stored.
+    stored_buffer: Option<Vec<u8>>,
 }
 
 struct OpenSegment {
@@ -66,6 +68,7 @@ impl SegmentWriter {
             open: None,
             stored: Vec::new(),
             upload: JoinSet::new(),
+            stored_buffer: None,
         }
     }
 
@@ -177,9 +180,12 @@ impl SegmentWriter {
                 self.sequence += 1;
                 let mut salt = [0; SALT_BYTES];
                 self.vault.random().fill(&mut salt);
+                let mut bytes = self.stored_buffer.take().unwrap_or_default();
+                bytes.clear();
+                bytes.extend_from_slice(&layout::header(self.vault.id(), &salt));
                 OpenSegment {
                     cipher: SegmentCipher::new(self.vault.data_key(), &salt, &name),
-                    bytes: layout::header(self.vault.id(), &salt).to_vec(),
+                    bytes,
                     name,
                     entries: Vec::new(),
                     index_bytes: 0,
@@ -201,7 +207,9 @@ impl SegmentWriter {
 
     async fn await_upload(&mut self) -> Result<(), VaultError> {
         while let Some(done) = self.upload.join_next().await {
-            self.stored.push(done.map_err(|error| VaultError::Stopped(error.to_string()))??);
+            let (stored, buffer) = done.map_err(|error| VaultError::Stopped(error.to_string()))??;
+            self.stored.push(stored);
+            self.stored_buffer = buffer;
         }
         Ok(())
     }
@@ -233,12 +241,13 @@ impl OpenSegment {
     }
 }
 
-async fn store(place: &Place, name: SegmentName, bytes: Vec<u8>) -> Result<SegmentRef, VaultError> {
+/// Gives the memory back, unless the store still holds it.
+async fn store(place: &Place, name: SegmentName, bytes: Vec<u8>) -> Result<(SegmentRef, Option<Vec<u8>>), VaultError> {
     let path = place.segment_path(&name)?;
     let bytes = Bytes::from(bytes);
     let hash = blake3::hash(&bytes);
     let reference = SegmentRef { name, stored_bytes: bytes.len() as u64, hash: hash.to_hex().to_string() };
-    if !place.create(&path, bytes).await? {
+    if !place.create(&path, bytes.clone()).await? {
         // A put that was tried again may find its own first attempt.
         let found = place.read(&path).await?.unwrap_or_default();
         if blake3::hash(&found) != hash {
@@ -246,7 +255,7 @@ async fn store(place: &Place, name: SegmentName, bytes: Vec<u8>) -> Result<Segme
         }
     }
     tracing::debug!(segment = %reference.name, bytes = reference.stored_bytes, "segment stored");
-    Ok(reference)
+    Ok((reference, bytes.is_unique().then(|| Vec::from(bytes))))
 }
 
 const _: () = assert!(Compression::Raw as u8 == 0, "the numbers are part of the format");

@@ -80,7 +80,11 @@ pub fn copy(what: &'static str, image: &Path, place: &Path, table: &mut Table) {
 
 pub fn restore(place: &Path, table: &mut Table) {
     if installed("restic")
-        && let Some(cost) = run("restic -r restic restore latest --sparse --target restic.out", place, place)
+        && let Some(cost) = run(
+            "restic -r restic restore latest --sparse --target restic.out || restic -r restic restore latest --target restic.out",
+            place,
+            place,
+        )
     {
         table.add("restore", "restic", cost);
         let _ = std::fs::remove_dir_all(place.join("restic.out"));
