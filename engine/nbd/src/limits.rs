@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// Bytes in one read or write. What the protocol tells both sides to support when nothing else was agreed.
 pub const REQUEST_BYTES_MAX: u32 = 32 << 20;
-/// Bytes in one request for block status, whose answer is small whatever is asked. Below 2^32 and a power of two.
-pub const STATUS_BYTES_MAX: u32 = 1 << 30;
+/// Bytes of disk in one request for block status, whose answer is small whatever is asked: the most that 32 bits and whole
+/// blocks of 64 KiB allow, so that a look over 2 TiB takes 513 requests.
+pub const STATUS_BYTES_MAX: u32 = u32::MAX - (64 << 10) + 1;
 /// Bytes of an export's name. From the protocol.
 pub const NAME_BYTES_MAX: usize = 4096;
 /// Bytes of one option or option reply: a name, some queries, an error text.
@@ -18,7 +19,7 @@ pub const CONTEXTS_MAX: usize = 128;
 pub const ERROR_TEXT_BYTES_MAX: usize = 4096;
 /// Extents in one block status reply (8 bytes each).
 pub const EXTENTS_MAX: usize = 8192;
-/// Bytes of one chunk other than read data: a block status reply of [`STATUS_BYTES_MAX`] in 4 KiB extents, with room.
+/// Bytes of one chunk other than read data: half a million extents of a block status, where servers tell some thousands.
 pub const CHUNK_BYTES_MAX: u32 = 4 << 20;
 /// Bytes the server reads at once for one request; larger reads are answered in several chunks of this.
 pub const SERVER_PIECE_BYTES: u32 = 1 << 20;

@@ -192,3 +192,22 @@ async fn qemu_sees_an_error_of_the_source_as_an_error() {
     assert!(text.contains("read failed: Input/output error"), "{text}");
     assert!(text.contains("read 65536/65536 bytes at offset 0"), "the connection did not survive: {text}");
 }
+
+/// In few and long questions: what did not change of a large disk must not cost.
+#[tokio::test]
+async fn a_dirty_bitmap_of_two_tebibytes_is_told_in_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = image(folder.path(), "2T").await;
+    tool("qemu-img", &["bitmap", "--add", "-g", "64K", &disk, "since"]).await;
+    tool("qemu-io", &["-f", "qcow2", "-c", "write -P 7 1536G 64k", &disk]).await;
+    let server = QemuNbd::start(folder.path(), &["-r", "-f", "qcow2", "-x", "disk", "-B", "since", &disk]).await;
+    let context = bitmap_context("since");
+    let client = Client::connect_unix(&server.socket, "disk", &[BASE_ALLOCATION, &context]).await.unwrap();
+    let clean = |length| BlockStatus { length, flags: 0 };
+    let dirty = BlockStatus { length: GRAIN, flags: BITMAP_DIRTY };
+    let map = client.block_status(&context, 0, client.size()).await.unwrap();
+    assert_eq!(map, [clean(1536 << 30), dirty, clean((512 << 30) - GRAIN)]);
+    let map = client.block_status(BASE_ALLOCATION, 0, client.size()).await.unwrap();
+    assert_eq!(map.iter().map(|run| run.length).sum::<u64>(), 2 << 40);
+    assert!(map.len() <= 3, "{map:?}");
+}

@@ -3,8 +3,13 @@
 use crate::pipeline::WINDOW_BYTES;
 use muster_ports::{BlockSource, Extent, ExtentKind, Failure, Result};
 
-/// How much of a disk one question about extents covers, in bytes: 20 questions for 20 GiB.
+/// How much of a disk the first question about extents covers, in bytes.
 const STRIDE_BYTES: u64 = 1 << 30;
+
+/// How much one covers at most. The next is twice as long after an answer without any data, so that a large disk with
+/// few changes is not asked about by the gigabyte; were it scattered after all, its answer has 524,288 extents of 64 KiB,
+/// 12 MiB of memory.
+const STRIDE_BYTES_MAX: u64 = 32 << 30;
 
 /// A part of one extent: data lies within one aligned window, everything else may be as long as its extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +30,14 @@ pub(crate) struct Walk<'a> {
     source: &'a dyn BlockSource,
     at: u64,
     end: u64,
+    stride: u64,
     extents: std::collections::VecDeque<Extent>,
 }
 
 impl<'a> Walk<'a> {
     /// From the beginning to `end`, at most the source's size.
     pub(crate) fn new(source: &'a dyn BlockSource, end: u64) -> Self {
-        Self { source, at: 0, end: end.min(source.size()), extents: Default::default() }
+        Self { source, at: 0, end: end.min(source.size()), stride: STRIDE_BYTES, extents: Default::default() }
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<Stretch>> {
@@ -59,7 +65,7 @@ impl<'a> Walk<'a> {
 
     /// The next extents. What a source answers is checked: a gap would silently lose data.
     async fn ask(&mut self) -> Result<()> {
-        let wanted = STRIDE_BYTES.min(self.end - self.at);
+        let wanted = self.stride.min(self.end - self.at);
         let extents = self.source.extents(self.at, wanted).await?;
         let (begin, limit) = (self.at, self.at + wanted);
         for extent in extents {
@@ -73,6 +79,8 @@ impl<'a> Walk<'a> {
             self.at = end;
             self.extents.push_back(extent);
         }
+        let empty = self.extents.iter().all(|extent| extent.kind != ExtentKind::Data);
+        self.stride = if empty { (2 * self.stride).min(STRIDE_BYTES_MAX) } else { STRIDE_BYTES };
         if self.at == begin {
             return Err(Failure::permanent(format!("the disk does not say what lies at {begin}")));
         }
