@@ -1,10 +1,12 @@
 //! The host: answers a script's calls one at a time, with the journal in between.
 
+use crate::budget::{Budget, Meter};
 use crate::call::HostCall;
 use crate::cancel::{Cancel, CancelOnDrop};
 use crate::limits::*;
 use crate::script::{Ask, Ended, Line, Stop, play};
 use crate::secret::{Hidden, SecretRef};
+use crate::stand_in::Outgoing;
 use crate::tape::{ATTEMPT_ENDED, Tape};
 use crate::value::{HookMachine, Names, canonical};
 use crate::world::World;
@@ -64,11 +66,25 @@ pub struct HookEnd {
 pub struct HookHost {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    budget: Budget,
+    meter: Arc<Meter>,
 }
 
 impl HookHost {
     pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { clock, random }
+        Self { clock, random, budget: Budget::default(), meter: Arc::default() }
+    }
+
+    /// With less than the limits of every hook; what is more than them changes nothing.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Budget) -> Self {
+        self.budget = budget.within_limits();
+        self
+    }
+
+    /// What the hook uses is read from here. One at a time: each attempt begins anew.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// Runs the hook to its end. Dropping the future stops the script as `cancel` does.
@@ -98,7 +114,10 @@ impl HookHost {
         let _stop_script = CancelOnDrop(script_cancel.clone());
         let (asks, mut asked) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
-        let line = Line { asks: Some(asks), cancel: script_cancel.clone(), secrets: secrets_of(&order) };
+        // Hosts that many hooks share have one meter; it is read where they run one at a time.
+        self.meter.begin();
+        let (secrets, budget, meter) = (secrets_of(&order), self.budget, self.meter.clone());
+        let line = Line { asks: Some(asks), cancel: script_cancel.clone(), secrets, budget, meter };
         let (sheet, run) = (order.sheet.clone(), run_map(&order.facts));
         std::thread::Builder::new()
             .name(format!("hook {}", sheet.name))
@@ -169,7 +188,7 @@ pub(crate) struct Session<'a> {
     tape: Tape,
     /// Calls of this attempt so far.
     position: u32,
-    journal_bytes: usize,
+    journal_bytes: u64,
     diverged: Option<Failure>,
     cancel: Cancel,
 }
@@ -230,9 +249,11 @@ impl Session<'_> {
             });
         }
         call.permitted(self.order.sheet, self.order.facts.is_drill)?;
-        if self.position >= HOST_CALLS_MAX {
-            return Err(self.over(&format!("{HOST_CALLS_MAX} host calls")));
+        let budget = self.host.budget;
+        if self.position >= budget.host_calls {
+            return Err(self.over(&format!("{} host calls", budget.host_calls)));
         }
+        self.host.meter.called();
         let (position, number) = (self.position, self.tape.base.saturating_add(self.position));
         self.position += 1;
         let hash = call.hash();
@@ -241,23 +262,64 @@ impl Session<'_> {
             self.same(record, &call, &hash)?;
             if let Some(result) = &record.result {
                 self.remember(&call);
+                self.shown((&call, number, position), &hash, Some(result)).await;
                 return Ok(result.clone());
             }
         } else {
             self.order.calls.intend(number, call.operation(), &hash).await?;
         }
+        let outgoing = self.shown((&call, number, position), &hash, None).await.transpose()?;
         let result = tokio::select! {
             biased;
             failure = self.interrupted() => Err(failure.during(call.operation())),
-            result = self.perform(&call, position, &hash) => self.without_secrets(result),
-        }?;
-        self.journal_bytes += canonical(&result).len();
-        if self.journal_bytes > JOURNAL_BYTES_MAX {
-            return Err(self.over(&format!("{JOURNAL_BYTES_MAX} bytes in the journal")));
+            result = self.carried_out(&call, position, &hash, outgoing.as_ref()) => self.without_secrets(result),
+        };
+        if let (Some(stand_in), Some(outgoing)) = (self.order.world.stand_in(), &outgoing) {
+            stand_in.answered(outgoing, &result);
+        }
+        let result = result?;
+        let bytes = canonical(&result).len() as u64;
+        self.journal_bytes += bytes;
+        self.host.meter.journaled(bytes);
+        if self.journal_bytes > budget.journal_bytes {
+            return Err(self.over(&format!("{} bytes in the journal", budget.journal_bytes)));
         }
         self.remember(&call);
         self.order.calls.done(number, result.clone()).await?;
         Ok(result)
+    }
+
+    /// The call as data, where somebody stands in for the world and looks on.
+    async fn shown(
+        &self,
+        (call, number, position): (&HostCall, u32, u32),
+        hash: &str,
+        replayed: Option<&Json>,
+    ) -> Option<Result<Outgoing>> {
+        let stand_in = self.order.world.stand_in()?;
+        let mut outgoing = match self.outgoing(call, (number, position), hash).await {
+            Ok(outgoing) => outgoing,
+            Err(failure) => return self.without_secrets(Err(failure)).err().map(Err),
+        };
+        outgoing.replayed = replayed.is_some();
+        stand_in.asked(&outgoing);
+        if let Some(answer) = replayed {
+            stand_in.answered(&outgoing, &Ok(answer.clone()));
+        }
+        Some(Ok(outgoing))
+    }
+
+    async fn carried_out(
+        &self,
+        call: &HostCall,
+        position: u32,
+        hash: &str,
+        outgoing: Option<&Outgoing>,
+    ) -> Result<Json> {
+        match self.reach(call, outgoing).await {
+            Some(answer) => answer,
+            None => self.perform(call, position, hash).await,
+        }
     }
 
     fn over(&self, limit: &str) -> Failure {

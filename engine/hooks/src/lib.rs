@@ -20,11 +20,13 @@
 //! the keyring. What a hook may touch is what its contract says it needs; everything else is a permanent failure that
 //! names the need. A secret is opened for one call, and never reaches a script, the journal, a log or an error.
 
+mod budget;
 mod call;
 mod cancel;
 pub mod check;
 mod dns;
 mod doors;
+mod growth;
 mod host;
 mod http;
 pub mod limits;
@@ -33,15 +35,18 @@ mod perform;
 mod sandbox;
 mod script;
 mod secret;
+mod stand_in;
 mod tape;
 mod value;
 mod world;
 
+pub use budget::{Budget, Meter};
 pub use cancel::Cancel;
 pub use check::{HookProblem, check};
 pub use host::{HookEnd, HookHost, HookOrder, RunFacts};
 pub use http::{HttpReply, HttpRequest};
 pub use mail::{MailOrder, MailTls};
 pub use secret::{Hidden, SecretRef, read_keyring};
+pub use stand_in::{Outgoing, StandIn};
 pub use value::HookMachine;
 pub use world::{Outside, World};

@@ -10,9 +10,9 @@ pub const CALL_DEPTH_MAX: usize = 32;
 pub const EXPRESSION_DEPTH_MAX: (usize, usize) = (64, 32);
 /// Bytes of one text value.
 pub const STRING_BYTES_MAX: usize = 1 << 20;
-/// Elements of one array.
+/// Elements of one array, those of arrays inside it included.
 pub const ARRAY_ELEMENTS_MAX: usize = 10_000;
-/// Properties of one object map, held where a call makes it grow; growth by `m[k] = v` is held by the operations alone.
+/// Properties of one object map, those of maps inside it included.
 pub const MAP_PROPERTIES_MAX: usize = 10_000;
 /// Functions of one script.
 pub const FUNCTIONS_MAX: usize = 64;

@@ -115,7 +115,7 @@ impl Session<'_> {
 
     /// The same for every repetition of a call. The hash belongs to it: an attempt that asks the world afresh may write
     /// something else at the same place.
-    fn key_of(&self, position: u32, hash: &str) -> String {
+    pub(crate) fn key_of(&self, position: u32, hash: &str) -> String {
         let part = if self.order.undo { "undo-" } else { "" };
         format!("{}-{part}{position}-{}", self.order.facts.key, hash.get(..8).unwrap_or(hash))
     }
@@ -152,7 +152,7 @@ impl Session<'_> {
         }
     }
 
-    async fn open_text(&self, text: &Sealed) -> Result<Hidden> {
+    pub(crate) async fn open_text(&self, text: &Sealed) -> Result<Hidden> {
         let mut whole = zeroize::Zeroizing::new(String::new());
         for part in &text.0 {
             match part {
@@ -195,8 +195,12 @@ impl Session<'_> {
         }
     }
 
-    fn name_server(&self) -> Result<&str> {
+    pub(crate) fn name_server(&self) -> Result<&str> {
         self.only_server("`dns`", |need| if let Need::Dns { server } = need { Some(server) } else { None })
+    }
+
+    pub(crate) fn mail_server(&self) -> Result<&str> {
+        self.only_server("`mail`", |need| if let Need::Mail { server } = need { Some(server) } else { None })
     }
 
     fn dns_id(&self) -> u16 {
@@ -228,8 +232,7 @@ impl Session<'_> {
     }
 
     async fn mail(&self, mail: &MailCall, position: u32, hash: &str) -> Result<Json> {
-        let server =
-            self.only_server("`mail`", |need| if let Need::Mail { server } = need { Some(server) } else { None })?;
+        let server = self.mail_server()?;
         let login = match &mail.login {
             Some((user, password)) => Some((user.clone(), self.open(password).await?)),
             None => None,

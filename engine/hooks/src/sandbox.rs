@@ -3,6 +3,7 @@
 use crate::call::HostCall;
 use crate::check::HookProblem;
 use crate::doors::*;
+use crate::growth;
 use crate::limits::*;
 use crate::script::{Line, Stop};
 use crate::value::*;
@@ -54,7 +55,7 @@ fn restrict(engine: &mut Engine, line: &Line) {
     engine.set_strict_variables(true);
     engine.set_allow_shadowing(false);
     engine.set_fail_on_invalid_map_property(true);
-    engine.set_max_operations(OPERATIONS_MAX);
+    engine.set_max_operations(line.budget.operations);
     engine.set_max_call_levels(CALL_DEPTH_MAX);
     engine.set_max_expr_depths(EXPRESSION_DEPTH_MAX.0, EXPRESSION_DEPTH_MAX.1);
     engine.set_max_string_size(STRING_BYTES_MAX);
@@ -63,8 +64,12 @@ fn restrict(engine: &mut Engine, line: &Line) {
     engine.set_max_functions(FUNCTIONS_MAX);
     engine.set_max_variables(VARIABLES_MAX);
     engine.set_max_modules(MODULES_MAX);
-    let cancel = line.cancel.clone();
-    engine.on_progress(move |_| cancel.is_cancelled().then(|| Dynamic::from(Stop::Cancelled)));
+    growth::hold(engine);
+    let (cancel, meter) = (line.cancel.clone(), line.meter.clone());
+    engine.on_progress(move |operations| {
+        meter.operations(operations);
+        cancel.is_cancelled().then(|| Dynamic::from(Stop::Cancelled))
+    });
 }
 
 /// Compiles the sheet's text. A text without the promised function is the body of it.

@@ -1,5 +1,6 @@
 //! The script's side: its line to the host, and how its end is read.
 
+use crate::budget::{Budget, Meter};
 use crate::call::HostCall;
 use crate::cancel::Cancel;
 use crate::limits::*;
@@ -10,6 +11,7 @@ use muster_ports::Failure;
 use muster_runsheet::HookSheet;
 use rhai::{CallFnOptions, Dynamic, EvalAltResult, Map, Position, Scope};
 use serde_json::Value as Json;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -57,11 +59,19 @@ pub(crate) struct Line {
     pub(crate) cancel: Cancel,
     /// What `secret("name")` finds.
     pub(crate) secrets: Vec<SecretRef>,
+    pub(crate) budget: Budget,
+    pub(crate) meter: Arc<Meter>,
 }
 
 impl Line {
     pub(crate) fn closed() -> Self {
-        Self { asks: None, cancel: Cancel::default(), secrets: Vec::new() }
+        Self {
+            asks: None,
+            cancel: Cancel::default(),
+            secrets: Vec::new(),
+            budget: Budget::default(),
+            meter: Arc::default(),
+        }
     }
 
     pub(crate) fn ask(&self, call: HostCall) -> Result<Json, Box<EvalAltResult>> {
@@ -90,7 +100,7 @@ pub(crate) fn play(sheet: &HookSheet, arguments: Vec<Dynamic>, run: Map, line: L
         .call_fn_with_options::<Dynamic>(options, &mut Scope::new(), &ast, &sheet.function, arguments)
         .or_else(|error| match *error {
             EvalAltResult::Exit(value, _) => Ok(value),
-            other => Err(ended(sheet, other)),
+            other => Err(ended(sheet, other, line.budget)),
         })?;
     to_json(&value).map_err(|kind| {
         Ended::Broken(Failure::permanent(format!(
@@ -100,7 +110,7 @@ pub(crate) fn play(sheet: &HookSheet, arguments: Vec<Dynamic>, run: Map, line: L
     })
 }
 
-fn ended(sheet: &HookSheet, error: EvalAltResult) -> Ended {
+fn ended(sheet: &HookSheet, error: EvalAltResult, budget: Budget) -> Ended {
     // The innermost error says what happened; the innermost known position says where.
     let (mut error, mut position) = (error, Position::NONE);
     while let EvalAltResult::ErrorInFunctionCall(_, _, inner, at) = error {
@@ -120,7 +130,7 @@ fn ended(sheet: &HookSheet, error: EvalAltResult) -> Ended {
         Some(line) => format!("{}, line {line}", sheet.origin),
         None => sheet.origin.clone(),
     };
-    Ended::Broken(match limit_of(&error) {
+    Ended::Broken(match limit_of(&error, budget) {
         Some(limit) => Failure::permanent(format!("hook `{}` went over its limit of {limit} ({place})", sheet.name))
             .help("make the hook do less: one hook, one small job; the limits are not to be raised"),
         None => Failure::permanent(format!("hook `{}` stopped ({place}): {}", sheet.name, plain(&error))),
@@ -128,9 +138,9 @@ fn ended(sheet: &HookSheet, error: EvalAltResult) -> Ended {
 }
 
 /// The limit a script ran into, in words.
-fn limit_of(error: &EvalAltResult) -> Option<String> {
+fn limit_of(error: &EvalAltResult, budget: Budget) -> Option<String> {
     Some(match error {
-        EvalAltResult::ErrorTooManyOperations(_) => format!("{OPERATIONS_MAX} operations"),
+        EvalAltResult::ErrorTooManyOperations(_) => format!("{} operations", budget.operations),
         EvalAltResult::ErrorStackOverflow(_) => format!("{CALL_DEPTH_MAX} nested calls (call depth)"),
         EvalAltResult::ErrorTooManyVariables(_) => format!("{VARIABLES_MAX} variables"),
         EvalAltResult::ErrorTooManyModules(_) => format!("{MODULES_MAX} modules"),

@@ -3,6 +3,7 @@
 use crate::http::{self, HttpReply, HttpRequest};
 use crate::mail::{self, MailOrder};
 use crate::secret::{Hidden, read_keyring};
+use crate::stand_in::StandIn;
 use crate::value::HookMachine;
 use async_trait::async_trait;
 use muster_ports::{GuestCommand, GuestOutput, Probe, ProbeAnswer, Result};
@@ -13,6 +14,10 @@ use std::time::Duration;
 pub trait World: Send + Sync + std::fmt::Debug {
     /// What stands in for the world beyond the sites, in a rehearsal; `None` is the world itself.
     fn outside(&self) -> Option<&dyn Outside> {
+        None
+    }
+    /// Who meets every call and may answer it; `None` outside of trials.
+    fn stand_in(&self) -> Option<&dyn StandIn> {
         None
     }
     /// One exchange with the declared origin.

@@ -94,6 +94,38 @@ async fn limits_of_a_text_have_names_too() {
 }
 
 #[tokio::test]
+async fn what_grows_by_assignment_is_held_too() {
+    let many = "let a = []; for i in 0..9000 { a.push(i); }";
+    for (text, limit) in [
+        ("let m = #{}; for i in 0..20000 { m[`k${i}`] = i; }".to_owned(), "10000 properties"),
+        ("let m = #{ inner: #{} }; for i in 0..20000 { m.inner[`k${i}`] = i; }".to_owned(), "10000 properties"),
+        (format!("{many} let m = #{{}}; for i in 0..20000 {{ m[`k${{i}}`] = a; }}"), "10000 elements"),
+        (format!("{many} let b = [0, 0, 0]; loop {{ for i in 0..3 {{ b[i] = a; }} }}"), "10000 elements"),
+        (
+            "let s = \"x\"; s.pad(100000, \"y\"); let m = #{}; for i in 0..100 { m[`k${i}`] = s; }".to_owned(),
+            "bytes of text",
+        ),
+        (
+            "fn add(k) { let i = k; for n in 0..20000 { this[`k${n}`] = i; } } fn over() { let m = #{}; m.add(1); }"
+                .to_owned(),
+            "10000 properties",
+        ),
+        (
+            "let m = #{}; let add = |k| { m[k] = k; }; for i in 0..20000 { add.call(`k${i}`); } m.len()".to_owned(),
+            "10000 properties",
+        ),
+    ] {
+        let end = Bench::default().run(&sheet("over", &[], vec![], &text)).await;
+        let failure = end.expect_err(&text);
+        assert_eq!(failure.class, FailureClass::Permanent, "{failure}");
+        assert!(failure.message.contains(limit) && failure.message.contains("`over`"), "{text}: {failure}");
+    }
+    let honest = "let m = #{}; for i in 0..5000 { m[`k${i}`] = [i]; } m.len()";
+    let end = Bench::default().run(&sheet("honest", &[], vec![], honest)).await.unwrap();
+    assert_eq!(end.value, 5000);
+}
+
+#[tokio::test]
 async fn a_disk_that_nobody_opens_is_refused_before_the_first_call() {
     let failure = Bench::default().run(&sheet("patch", &[], vec![Need::Disk], "now();")).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Permanent);
