@@ -23,6 +23,7 @@ mod repoint;
 mod schedule;
 mod sheets;
 mod shop;
+mod storm;
 mod story;
 mod takeover;
 mod upkeep;
