@@ -20,7 +20,10 @@ fn main() -> ExitCode {
     let reader = include_str!("../../../../engine/vault/tests/format/packages.txt").lines();
     // What installs the object stores that vaults are tried on.
     let stores = include_str!("../../../stores/packages.txt").lines();
-    let packages: Vec<&str> = muster_lab::packages().into_iter().chain(library).chain(reader).chain(stores).collect();
+    // Clients of NBD that others wrote.
+    let clients = include_str!("../../../../engine/nbd/tests/packages.txt").lines();
+    let of_tests = library.chain(reader).chain(stores).chain(clients);
+    let packages: Vec<&str> = muster_lab::packages().into_iter().chain(of_tests).collect();
     let ability = machine::prepare(&packages, &say);
     match &ability {
         Ability::RealMachines => say("real machines: yes"),
