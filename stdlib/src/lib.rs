@@ -59,6 +59,9 @@ pub fn module(path: &str) -> Option<&'static str> {
     TEXTS.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
 }
 
+/// What the world answers to the hooks of the library when they are tested, as JSON: `muster.fakes/1`.
+pub const FAKES: &str = include_str!("../fakes.json");
+
 /// What healthy guests print in a rehearsal, as text.
 const REHEARSED: &str = include_str!("../rehearsed");
 

@@ -15,6 +15,7 @@ mod context;
 mod estate;
 mod facts;
 mod groups;
+mod hook_facts;
 mod hooks;
 mod host_calls;
 mod load;
@@ -43,6 +44,7 @@ mod value;
 mod vault_url;
 mod windows;
 
+pub use hook_facts::HookFacts;
 pub use lower::{cleanup_sheet, cleanup_sheet_from, repoint_sheet};
 
 use context::Context;

@@ -2,6 +2,7 @@
 
 use crate::commands::bundle::BundleOptions;
 use crate::commands::foresee::Asked;
+use crate::commands::hook::HookCommand;
 use crate::commands::report::ReportOptions;
 use crate::commands::test::TestOptions;
 use crate::commands::what_if::Circumstances;
@@ -139,6 +140,9 @@ pub enum Command {
     /// Exits with 0 when all pass, with 1 when one fails or there is none, with 3 when the plans have errors. With
     /// `--json` the report has the format `muster.test/1`.
     Test(TestOptions),
+    /// Run, test and trace hooks by themselves.
+    #[command(subcommand)]
+    Hook(HookCommand),
     /// Ask the sites what they have.
     #[command(subcommand)]
     Inventory(InventoryCommand),

@@ -14,7 +14,7 @@ mod output;
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
-    agent, bundle, check, diff, drift, dry_run, import, keys, laboratory, machines, metrics, operate, people, plans,
+    agent, bundle, check, diff, drift, dry_run, hook, import, keys, laboratory, machines, metrics, operate, people, plans,
     replicate, report, show, test, upkeep, vault, watch, what_if,
 };
 use exit::Exit;
@@ -58,6 +58,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Fmt { files, check } => plans::fmt(common, &files, check),
         Command::Explain { code } => plans::explain(&code),
         Command::Test(options) => test::test(common, &options),
+        Command::Hook(command) => hook::hook(common, command).await,
         Command::Inventory(InventoryCommand::Pull) => vault::pull_inventory(common).await,
         Command::Vault(VaultCommand::Init) => vault::init(common).await,
         Command::Vault(VaultCommand::Info) => vault::info(common).await,

@@ -23,7 +23,7 @@ pub mod words;
 pub use access::{Access, OpenOptions};
 pub use answers::*;
 pub use materialise::materialise;
-pub use project::{FolderWorld, INVENTORY_FILE, Project, plan_files, write_inventory, write_whole};
+pub use project::{FolderWorld, INVENTORY_FILE, Project, plan_files, plan_files_named, write_inventory, write_whole};
 pub use request::{Event, Request, Sink};
 pub use upkeep::{ScrubAnswer, scrub_vault};
 pub use words::Level;

@@ -75,7 +75,18 @@ impl Project {
 
 /// All `.plan` files below a folder, sorted, with `/` between the parts.
 pub fn plan_files(folder: &Path) -> Result<Vec<String>> {
-    fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<String>) -> std::io::Result<()> {
+    plan_files_named(folder, ".plan")
+}
+
+/// All files below a folder of plans whose names end so, as [`plan_files`].
+pub fn plan_files_named(folder: &Path, ending: &str) -> Result<Vec<String>> {
+    fn walk(
+        folder: &Path,
+        prefix: &str,
+        ending: &str,
+        depth: usize,
+        found: &mut Vec<String>,
+    ) -> std::io::Result<()> {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -84,15 +95,15 @@ pub fn plan_files(folder: &Path) -> Result<Vec<String>> {
             }
             let kind = entry.file_type()?;
             if kind.is_dir() && depth < DEPTH_MAX {
-                walk(&entry.path(), &format!("{prefix}{name}/"), depth + 1, found)?;
-            } else if kind.is_file() && name.ends_with(".plan") {
+                walk(&entry.path(), &format!("{prefix}{name}/"), ending, depth + 1, found)?;
+            } else if kind.is_file() && name.ends_with(ending) {
                 found.push(format!("{prefix}{name}"));
             }
         }
         Ok(())
     }
     let mut found = Vec::new();
-    walk(folder, "", 0, &mut found)
+    walk(folder, "", ending, 0, &mut found)
         .map_err(|error| Failure::from(error).during(format!("read the folder `{}`", folder.display())))?;
     found.sort();
     Ok(found)

@@ -19,6 +19,7 @@ mod carrier;
 mod conditions;
 mod effects;
 mod engine;
+pub mod hooks;
 mod outcome;
 mod outside;
 mod pace;

@@ -116,11 +116,12 @@ async fn known(common: &Common, project: &Project, plan: &str) -> Result<(PlanSt
     Ok((state, evidence))
 }
 
-/// Of the oldest entry that the sheet rests on; `None` without an inventory.
+/// Of the oldest entry that the sheet rests on; `None` without an inventory, or when somebody wrote it by hand: it then
+/// says 0, and no pull has an age.
 fn inventory_age(project: &Project, sheet: &Runsheet) -> Option<Duration> {
     let text = std::fs::read(project.folder.join(INVENTORY_FILE)).ok()?;
     let inventory: Inventory = serde_json::from_slice(&text).ok()?;
     let homes = sheet.machines.values().map(|machine| &machine.home);
-    let oldest = homes.filter_map(|site| inventory.sites.get(site)).map(|site| site.pulled_at).min()?;
+    let oldest = homes.filter_map(|site| inventory.sites.get(site)).map(|site| site.pulled_at).min().filter(|at| *at > 0)?;
     Some(SystemClock.now().since(Timestamp(oldest)).into())
 }

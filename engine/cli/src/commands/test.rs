@@ -273,7 +273,7 @@ fn junit(done: &[Done]) -> String {
 }
 
 /// As content or attribute of XML: marks escaped, and what XML cannot hold left out.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
