@@ -24,6 +24,7 @@ mod accel;
 mod cut;
 mod define;
 mod disk;
+mod files;
 mod folder;
 mod guest;
 mod hold;
@@ -246,7 +247,7 @@ impl Provider for QemuProvider {
             bubbles: true,
             test_networks: false,
             guest_ssh: shell::is_here(),
-            disk_files: false,
+            disk_files: files::are_here().await,
         };
         Ok(SiteFacts { site: self.site.clone(), provider: "qemu".to_owned(), detail: accel.detail, capabilities })
     }
@@ -440,6 +441,18 @@ impl Provider for QemuProvider {
         shell::run(network::namespace_of(&self.folder, scope)?, order).await
     }
 
+    async fn disk_read(&self, instance: &InstanceName, path: &str) -> Result<Option<String>> {
+        self.with_disks_at_rest(instance, path, async |home, record, host| files::read(home, record, path, host).await)
+            .await
+    }
+
+    async fn disk_write(&self, instance: &InstanceName, path: &str, text: &Concealed) -> Result<()> {
+        let text = text.reveal();
+        let write =
+            async |home: &Path, record: &MachineRecord, host| files::write(home, record, path, text, host).await;
+        self.with_disks_at_rest(instance, path, write).await
+    }
+
     async fn console(&self, instance: &InstanceName, bytes: u64) -> Result<String> {
         self.folder.known(instance)?;
         let path = self.folder.machine(instance)?.join(power::CONSOLE);
@@ -544,6 +557,30 @@ impl Provider for QemuProvider {
 }
 
 impl QemuProvider {
+    /// Works on the disks of a machine that is off.
+    async fn with_disks_at_rest<T>(
+        &self,
+        instance: &InstanceName,
+        path: &str,
+        work: impl AsyncFnOnce(&Path, &MachineRecord, host::Host) -> Result<T>,
+    ) -> Result<T> {
+        let _turn = self.machines.take(instance).await;
+        let record = self.folder.known(instance)?;
+        let home = self.folder.machine(instance)?;
+        if host::is_on(&self.folder, instance).await? {
+            return Err(Failure::refused(format!("`{instance}` is on: its disk is not changed beside it"))
+                .help("work in the guest: `needs = [guest]` and `m.put(path, text)`"));
+        }
+        let others_too = host::attendant(&home).is_some();
+        let host = host::reach(&self.folder, &record).await?;
+        let done = work(&home, &record, host).await;
+        if !others_too {
+            // It stores what it has tracked before it goes. One that an open cut needs does so when that is settled.
+            host::dismiss_attendant(&home).await?;
+        }
+        done.map_err(|failure| failure.during(format!("`{path}` on the disk of `{instance}`")))
+    }
+
     async fn home_of_running(&self, instance: &InstanceName) -> Result<PathBuf> {
         self.folder.known(instance)?;
         let home = self.folder.machine(instance)?;

@@ -57,6 +57,10 @@ pub(crate) const LINE_BYTES: usize = 32 << 20;
 pub(crate) const SHELL_OUTPUT_BYTES: usize = 1 << 20;
 /// Until an SSH server has greeted. Less when the command has less.
 pub(crate) const SHELL_CONNECT: Duration = Duration::from_secs(15);
+/// Path of a file on a disk: what Linux takes.
+pub(crate) const DISK_PATH_BYTES: usize = 4096;
+/// Partitions that are looked at; a GPT has room for 128.
+pub(crate) const PARTITIONS: u64 = 128;
 /// What comes back of a probe.
 pub(crate) const PROBE_BODY_BYTES: usize = 64 << 10;
 /// A console log is put aside when it has grown to this.

@@ -137,7 +137,7 @@ impl Files {
     }
 }
 
-fn memory(content: &[u8]) -> std::io::Result<File> {
+pub(crate) fn memory(content: &[u8]) -> std::io::Result<File> {
     let file = memfd_create("muster-ssh", MemfdFlags::CLOEXEC)?;
     fchmod(&file, Mode::RUSR | Mode::WUSR)?;
     let mut file = File::from(file);
@@ -145,7 +145,7 @@ fn memory(content: &[u8]) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn path_of(file: &File) -> String {
+pub(crate) fn path_of(file: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
 

@@ -26,6 +26,7 @@ mod cut;
 mod disk;
 mod estate;
 mod faults;
+mod files;
 mod folder;
 mod guest;
 pub mod image;
