@@ -14,11 +14,13 @@
 
 mod azurite;
 mod http;
+mod proxy;
 mod seaweed;
 mod server;
 mod tools;
 
 pub use azurite::Azurite;
+pub use proxy::Proxy;
 pub use seaweed::{GATEWAYS, MASTERS, SeaweedFs, VOLUME_SERVERS};
 pub use server::{Server, wait_until};
 
