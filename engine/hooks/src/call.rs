@@ -1,5 +1,6 @@
 //! Host calls as data: what a script asks for, what it is called in the journal, which need it takes.
 
+use crate::guest::{DiskCall, SshCall};
 use crate::mail::{Letter, MailTls};
 use crate::secret::{Sealed, SecretRef};
 use crate::value::{HookMachine, canonical};
@@ -51,6 +52,8 @@ pub(crate) enum HostCall {
         machine: Arc<HookMachine>,
         path: String,
     },
+    Ssh(Box<SshCall>),
+    Disk(Box<DiskCall>),
     Tcp {
         ip: String,
         port: i64,
@@ -131,6 +134,8 @@ impl HostCall {
             Self::Exec { .. } => "exec",
             Self::Put { .. } => "put",
             Self::Get { .. } => "get",
+            Self::Ssh(_) => "ssh",
+            Self::Disk(call) => call.operation(),
             Self::Tcp { .. } => "net.tcp",
             Self::NetHttp { .. } => "net.http",
             Self::Now => "now",
@@ -167,6 +172,8 @@ impl HostCall {
             }
             Self::Put { machine, path, text } => json!([machine.name, path, text.json()]),
             Self::Get { machine, path } => json!([machine.name, path]),
+            Self::Ssh(call) => call.json(),
+            Self::Disk(call) => call.json(),
             Self::Tcp { ip, port } => json!([ip, port]),
             Self::NetHttp { url } => json!([url]),
             Self::Now | Self::Deadline => json!([]),
@@ -195,6 +202,8 @@ impl HostCall {
             }
             Self::Mail(_) => ("mail(\"host\")", has(&|need| matches!(need, Need::Mail { .. }))),
             Self::Exec { .. } | Self::Put { .. } | Self::Get { .. } => ("guest", has(&|need| *need == Need::Guest)),
+            Self::Ssh(_) => ("ssh", has(&|need| *need == Need::Ssh)),
+            Self::Disk(_) => ("disk", has(&|need| *need == Need::Disk)),
             Self::Tcp { .. } | Self::NetHttp { .. } => ("bubble", has(&|need| *need == Need::Bubble)),
             _ => ("", true),
         };
@@ -212,6 +221,7 @@ impl HostCall {
         }
         let writes = match self {
             Self::Http { method, .. } => *method != "GET",
+            Self::Disk(call) => call.writes(),
             Self::Put { .. } | Self::Checkpoint { .. } | Self::DnsReplace(_) | Self::Mail(_) => true,
             _ => false,
         };

@@ -45,7 +45,7 @@ fn as_secret(value: &Dynamic) -> Option<SecretRef> {
     value.read_lock::<SecretRef>().map(|secret| secret.clone())
 }
 
-fn secret_of(value: &Dynamic, what: &str) -> Outcome<SecretRef> {
+pub(crate) fn secret_of(value: &Dynamic, what: &str) -> Outcome<SecretRef> {
     as_secret(value).map_or_else(|| mistake(format!("{what} is a secret: `secret(\"name\")`")), Ok)
 }
 
@@ -175,14 +175,14 @@ fn header_name(name: &str) -> Outcome<String> {
     }
 }
 
-fn known_only(options: &Map, what: &str, known: &[&str]) -> Outcome<()> {
+pub(crate) fn known_only(options: &Map, what: &str, known: &[&str]) -> Outcome<()> {
     match options.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => mistake(format!("`{what}` knows `{}`, not `{key}`", known.join("`, `"))),
         None => Ok(()),
     }
 }
 
-fn text_option(options: &Map, what: &str, name: &str) -> Outcome<String> {
+pub(crate) fn text_option(options: &Map, what: &str, name: &str) -> Outcome<String> {
     match options.get(name) {
         Some(value) => json_of(value, name).map(|json| text_of(&json)),
         None => mistake(format!("`{what}` needs `{name}`")),

@@ -89,13 +89,6 @@ impl HookHost {
 
     /// Runs the hook to its end. Dropping the future stops the script as `cancel` does.
     pub async fn run(&self, order: HookOrder<'_>, cancel: &Cancel) -> Result<HookEnd> {
-        if order.sheet.needs.contains(&Need::Disk) {
-            return Err(Failure::permanent(format!(
-                "hook `{}`: this muster does not carry out yet: `disk`, files on a landed disk before its first start",
-                order.sheet.name
-            ))
-            .help("change the file in the running guest: `needs = [guest]` and `m.put(path, text)`"));
-        }
         let arguments = arguments(&order)?;
         let tape = Tape::read(order.calls.recorded(), order.calls.undoes());
         let mut session = Session {
@@ -234,7 +227,7 @@ impl Session<'_> {
         let name = self.name();
         tokio::select! {
             () = self.host.clock.sleep_until(self.order.deadline) => {
-                Failure::timeout(format!("hook `{name}` ran out of its time (limit `within` of the step)"))
+                Failure::timeout(format!("hook `{name}` ran out of its time (limit `within` of the step, or `each` of its attempts)"))
                     .help("raise `within` of the step, or let the hook wait less")
             }
             () = self.cancel.cancelled() => Failure::transient(format!("hook `{name}` was cancelled")),

@@ -27,6 +27,7 @@ pub mod check;
 mod dns;
 mod doors;
 mod growth;
+mod guest;
 mod host;
 mod http;
 pub mod limits;

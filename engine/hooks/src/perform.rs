@@ -47,6 +47,8 @@ impl Session<'_> {
                 let command = self.command("/bin/cat", vec!["--".to_owned(), path.clone()], None, None);
                 self.file(machine, path, &command).await.map(|text| cut_text(text.as_bytes()).into())
             }
+            HostCall::Ssh(call) => self.ssh(call).await,
+            HostCall::Disk(call) => self.disk(call).await,
             HostCall::Tcp { ip, port } => self.tcp(ip, *port).await,
             HostCall::NetHttp { url } => self.net_http(url).await,
             HostCall::Now => Ok(self.host.clock.now().as_millis().into()),
@@ -64,7 +66,7 @@ impl Session<'_> {
         }
     }
 
-    fn command(
+    pub(crate) fn command(
         &self,
         program: &str,
         arguments: Vec<String>,
@@ -138,7 +140,7 @@ impl Session<'_> {
         }
     }
 
-    async fn open(&self, secret: &SecretRef) -> Result<Hidden> {
+    pub(crate) async fn open(&self, secret: &SecretRef) -> Result<Hidden> {
         let opened = self.order.world.secret(&secret.key).await;
         let opened = opened.map_err(|failure| failure.during(format!("secret `{}`", secret.name)))?;
         self.remember_secret(opened.clone());

@@ -4,6 +4,7 @@ use crate::call::HostCall;
 use crate::check::HookProblem;
 use crate::doors::*;
 use crate::growth;
+use crate::guest::register_guest;
 use crate::limits::*;
 use crate::script::{Line, Stop};
 use crate::value::*;
@@ -33,6 +34,7 @@ pub(crate) fn engine(line: &Line, run: Map) -> Engine {
     restrict(&mut engine, line);
     register_values(&mut engine);
     register_machines(&mut engine, line);
+    register_guest(&mut engine, line);
     register_doors(&mut engine, line);
     register_words(&mut engine, line);
     let mut globals = Module::new();
@@ -217,15 +219,21 @@ fn register_machines(engine: &mut Engine, line: &Line) {
     });
 }
 
-fn exec(line: &Line, machine: &Machine, command: &Dynamic, options: Map) -> Outcome {
+/// A program and its arguments, from a text or an array of texts.
+pub(crate) fn words_of(command: &Dynamic) -> Outcome<(String, Vec<String>)> {
     let words = match json_of(command, "a command")? {
         Json::String(text) => split_words(&text).or_else(mistake)?,
         Json::Array(items) => items.iter().map(text_of).collect(),
         _ => return mistake("a command is a text or an array of texts"),
     };
-    let Some((program, arguments)) = words.split_first() else {
-        return mistake("a command names a program");
-    };
+    match words.split_first() {
+        Some((program, arguments)) => Ok((program.clone(), arguments.to_vec())),
+        None => mistake("a command names a program"),
+    }
+}
+
+fn exec(line: &Line, machine: &Machine, command: &Dynamic, options: Map) -> Outcome {
+    let (program, arguments) = words_of(command)?;
     let (mut stdin, mut within) = (None, None);
     for (key, value) in &options {
         match key.as_str() {
@@ -236,8 +244,8 @@ fn exec(line: &Line, machine: &Machine, command: &Dynamic, options: Map) -> Outc
     }
     let call = HostCall::Exec {
         machine: machine.0.clone(),
-        program: program.clone(),
-        arguments: arguments.to_vec(),
+        program,
+        arguments,
         stdin,
         within,
     };

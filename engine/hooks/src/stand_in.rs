@@ -67,7 +67,8 @@ impl HostCall {
         match self {
             Self::Http { method, .. } => *method != "GET",
             Self::DnsLookup { .. } | Self::Get { .. } | Self::Tcp { .. } | Self::NetHttp { .. } => false,
-            Self::DnsReplace(_) | Self::Mail(_) | Self::Exec { .. } | Self::Put { .. } => true,
+            Self::DnsReplace(_) | Self::Mail(_) | Self::Exec { .. } | Self::Ssh(_) | Self::Put { .. } => true,
+            Self::Disk(call) => call.writes(),
             other => {
                 let word = other.operation();
                 ["write", "patch", "put", "replace"].iter().any(|end| word.ends_with(end))

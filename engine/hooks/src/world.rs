@@ -6,7 +6,7 @@ use crate::secret::{Hidden, read_keyring};
 use crate::stand_in::StandIn;
 use crate::value::HookMachine;
 use async_trait::async_trait;
-use muster_ports::{GuestCommand, GuestOutput, Probe, ProbeAnswer, Result};
+use muster_ports::{Concealed, Failure, GuestCommand, GuestOutput, Probe, ProbeAnswer, Result, ShellOrder};
 use std::time::Duration;
 
 /// The outward calls of hooks. The host has already checked the contract when it calls one of these.
@@ -49,8 +49,23 @@ pub trait World: Send + Sync + std::fmt::Debug {
         }
     }
     async fn exec(&self, machine: &HookMachine, command: &GuestCommand) -> Result<GuestOutput>;
+    /// Over SSH, from inside the network the machine has landed in.
+    async fn shell(&self, machine: &HookMachine, _order: &ShellOrder) -> Result<GuestOutput> {
+        Err(nobody_there(machine))
+    }
+    /// A file on the machine's first disk, while it is off.
+    async fn disk_read(&self, machine: &HookMachine, _path: &str) -> Result<Option<String>> {
+        Err(nobody_there(machine))
+    }
+    async fn disk_write(&self, machine: &HookMachine, _path: &str, _text: &Concealed) -> Result<()> {
+        Err(nobody_there(machine))
+    }
     /// Asked from inside the network the machines have landed in.
     async fn probe(&self, probe: &Probe) -> Result<ProbeAnswer>;
+}
+
+fn nobody_there(machine: &HookMachine) -> Failure {
+    Failure::permanent(format!("there is no machine `{}` here", machine.name))
 }
 
 /// The world beyond the sites: everything a hook may reach that is no machine of the plans.

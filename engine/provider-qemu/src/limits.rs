@@ -31,6 +31,8 @@ pub(crate) const WATCH_LIMIT: Duration = Duration::from_secs(600);
 pub(crate) const QUIT_WORD: Duration = Duration::from_secs(5);
 /// A quit flushes disks and stores bitmaps. After that the process is killed.
 pub(crate) const QUIT: Duration = Duration::from_secs(30);
+/// How often a process is asked again to end.
+pub(crate) const ASK_TO_END_AGAIN: Duration = Duration::from_millis(500);
 /// Between two times a guest is asked to shut down. One that boots ignores the power button; one that is going down does
 /// not mind being asked twice.
 pub(crate) const ASK_DOWN_AGAIN: Duration = Duration::from_secs(5);

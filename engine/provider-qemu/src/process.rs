@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
@@ -63,11 +63,18 @@ impl ProcessId {
 
     /// Asks it to end, then makes it.
     pub(crate) async fn end(self, patience: Duration) -> Result<()> {
-        self.signal(Signal::TERM);
-        if self.gone_within(patience).await {
-            return Ok(());
+        let deadline = Instant::now() + patience;
+        loop {
+            // Asked once, a storage daemon that is just about to wait for work can miss it, and would wait for ever.
+            self.signal(Signal::TERM);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.gone_within(left.min(limits::ASK_TO_END_AGAIN)).await {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return self.kill().await;
+            }
         }
-        self.kill().await
     }
 
     pub(crate) async fn kill(self) -> Result<()> {

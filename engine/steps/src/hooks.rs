@@ -28,6 +28,15 @@ impl World for SiteWorld {
     async fn exec(&self, machine: &HookMachine, command: &GuestCommand) -> Result<GuestOutput> {
         at(&self.name, self.site.guest_exec(&machine.instance, command).await)
     }
+    async fn shell(&self, _machine: &HookMachine, order: &ShellOrder) -> Result<GuestOutput> {
+        at(&self.name, self.site.guest_shell(&self.scope, order).await)
+    }
+    async fn disk_read(&self, machine: &HookMachine, path: &str) -> Result<Option<String>> {
+        at(&self.name, self.site.disk_read(&machine.instance, path).await)
+    }
+    async fn disk_write(&self, machine: &HookMachine, path: &str, text: &Concealed) -> Result<()> {
+        at(&self.name, self.site.disk_write(&machine.instance, path, text).await)
+    }
     async fn probe(&self, probe: &Probe) -> Result<ProbeAnswer> {
         at(&self.name, self.site.probe(&self.scope, probe).await)
     }

@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod doors;
+mod guest;
 mod http;
 mod packages;
 mod replay;

@@ -124,10 +124,3 @@ async fn what_grows_by_assignment_is_held_too() {
     let end = Bench::default().run(&sheet("honest", &[], vec![], honest)).await.unwrap();
     assert_eq!(end.value, 5000);
 }
-
-#[tokio::test]
-async fn a_disk_that_nobody_opens_is_refused_before_the_first_call() {
-    let failure = Bench::default().run(&sheet("patch", &[], vec![Need::Disk], "now();")).await.unwrap_err();
-    assert_eq!(failure.class, FailureClass::Permanent);
-    assert!(failure.message.contains("does not carry out yet: `disk`"), "{failure}");
-}

@@ -261,7 +261,7 @@ async fn a_drill_stays_locked_and_held_until_its_cleanup() {
 async fn points_are_chosen_held_and_given_back() {
     let group = GroupName::from("dbs");
     let mut bench = Bench::new(Kind::Planned, Action::SyncFinal { group: group.clone() });
-    bench.outputs.clear();
+    bench.outputs = Default::default();
     let made = bench.act().await;
     bench.act().await;
     assert!(matches!(&made, StepOutput::Point { loss_millis: 0, point, .. } if point.as_str() == "p-final"));
@@ -287,7 +287,7 @@ async fn commit_and_reprotect_know_where_production_was_landed_from() {
         [(reverse, "reverse dbs dr hq p0"), (Action::DropPoints { group: group.clone() }, "drop dbs before p0")]
     {
         let mut bench = Bench::new(Kind::Reprotect, action);
-        bench.outputs.clear();
+        bench.outputs = Default::default();
         bench.undo().await;
         assert!(bench.fails().await.message.contains("not recorded which point"));
         bench.store("plan/shop/landed", &landed()).await;

@@ -162,7 +162,7 @@ async fn landings_say_exactly_what_is_to_be() {
     assert_eq!((order.shape.instance.as_str(), order.shape.track_from), ("db~r1", None));
 
     let mut bench = Bench::new(Kind::Test, clone());
-    bench.outputs.clear();
+    bench.outputs = Default::default();
     assert!(bench.fails().await.message.contains("no recovery point was chosen for group `dbs`"));
 }
 
