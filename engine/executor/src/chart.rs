@@ -4,6 +4,7 @@ use muster_journal::{NodeState, RunState, Stand};
 use muster_runsheet::{Action, EdgeKind, Node, NodeKind, Runsheet, SheetError, StepId};
 use petgraph::Direction;
 use petgraph::visit::EdgeRef;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Starts of machines at one site at once. More does not boot faster on shared disks, and storms have killed storages.
@@ -19,10 +20,17 @@ pub struct Chart {
     sheet: Arc<Runsheet>,
     incoming: Vec<Vec<(usize, EdgeKind)>>,
     outgoing: Vec<Vec<usize>>,
+    places: HashMap<StepId, usize>,
     /// Semaphores of each step: those of the sheet, and those that follow from what it does.
     locks: Vec<Vec<String>>,
+    /// The same by number in `capacities`, after the place in flight that each step takes.
+    semaphores: Vec<Vec<usize>>,
+    /// How many may hold each semaphore at once.
+    capacities: Vec<usize>,
     /// Places, those with the longest way to the end first.
     order: Vec<usize>,
+    /// Where in that order each place is.
+    ranks: Vec<usize>,
 }
 
 /// Whether a step may begin.
@@ -57,8 +65,12 @@ impl Chart {
             let sorted = petgraph::algo::toposort(&graph, None).unwrap_or_default();
             order = critical_first(&sheet, &outgoing, sorted.into_iter().map(|at| at.index()));
         }
-        let locks = sheet.nodes.iter().map(|node| locks_of(&sheet, node)).collect();
-        Ok(Self { sheet, incoming, outgoing, locks, order })
+        let mut ranks = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(rank, &at)| ranks[at] = rank);
+        let places = sheet.nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect();
+        let locks: Vec<Vec<String>> = sheet.nodes.iter().map(|node| locks_of(&sheet, node)).collect();
+        let (semaphores, capacities) = numbered(&locks);
+        Ok(Self { sheet, incoming, outgoing, places, locks, semaphores, capacities, order, ranks })
     }
 
     pub fn sheet(&self) -> &Arc<Runsheet> {
@@ -74,16 +86,32 @@ impl Chart {
         self.sheet.nodes.is_empty()
     }
     pub fn place(&self, id: &StepId) -> Option<usize> {
-        self.sheet.nodes.iter().position(|node| node.id == *id)
+        self.places.get(id).copied()
     }
     /// All places, in the order in which steps that may begin do: where the way to the end is longest, a wait for a
     /// semaphore costs most.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
+    /// Where in [`order`](Self::order) a place is.
+    pub(crate) fn rank(&self, at: usize) -> usize {
+        self.ranks[at]
+    }
     /// What a step holds while it runs.
     pub fn locks(&self, at: usize) -> &[String] {
         &self.locks[at]
+    }
+    /// The same by number, with its place in flight.
+    pub(crate) fn semaphores(&self, at: usize) -> &[usize] {
+        &self.semaphores[at]
+    }
+    /// How many may hold each semaphore at once, by its number.
+    pub(crate) fn capacities(&self) -> &[usize] {
+        &self.capacities
+    }
+    /// Steps that come directly before.
+    pub(crate) fn before(&self, at: usize) -> impl ExactSizeIterator<Item = usize> {
+        self.incoming[at].iter().map(|(from, _)| *from)
     }
     /// Steps that come directly after.
     pub fn after(&self, at: usize) -> &[usize] {
@@ -124,6 +152,24 @@ fn critical_first(
 
 /// What a step takes for the order of starts when the plan does not say: every step counts.
 const USUALLY_UNKNOWN: muster_runsheet::Duration = muster_runsheet::Duration(1_000);
+
+/// Each step's semaphores by number, and what each number holds. Number 0 is the place in flight, which every step takes.
+fn numbered(locks: &[Vec<String>]) -> (Vec<Vec<usize>>, Vec<usize>) {
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut capacities = vec![STEPS_AT_ONCE];
+    let semaphores = locks.iter().map(|of| {
+        let mut all = vec![0];
+        for lock in of {
+            all.push(*numbers.entry(lock).or_insert_with(|| {
+                capacities.push(lock_capacity(lock));
+                capacities.len() - 1
+            }));
+        }
+        all
+    });
+    let semaphores = semaphores.collect();
+    (semaphores, capacities)
+}
 
 /// The semaphores of the sheet, one for each group that an action is about, and the link that it copies over.
 fn locks_of(sheet: &Runsheet, node: &Node) -> Vec<String> {

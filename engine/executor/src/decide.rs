@@ -2,15 +2,18 @@
 //!
 //! It knows nothing of stores, tasks or channels, so that a test can ask it anything and a run can be followed on paper.
 //! What it returns is done in order; records first, and after any record it is asked again.
+//!
+//! Here are the rules, one step at a time. Which steps are worth a look is the [`Agenda`]'s.
 
-use crate::chart::{Chart, Entry, STEPS_AT_ONCE, Way, can_undo, lock_capacity, way};
+use crate::agenda::Agenda;
+use crate::chart::{Chart, Entry, Way, way};
+use crate::semaphores::Semaphores;
 use crate::text::fill;
 use muster_journal::{
     Answer, Event, NodeState, Question, QuestionKind, RunState, RunStatus, SkippedBy, Stand, StepOutput, effect_key,
 };
 use muster_ports::{EffectKey, Failure, FailureClass, Timestamp};
 use muster_runsheet::{Action, Node, NodeKind, Otherwise, RetrySheet, StepId};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// An act whose limit ran out while no engine was alive is still looked at, for so long.
@@ -64,104 +67,92 @@ pub enum Do {
     Expect(Timestamp),
 }
 
-/// What to do next. Empty: nothing, until an attempt ends or a person says something.
+/// What to do next. Empty: nothing, until an attempt ends or a person says something. Looks at every step; whoever goes on
+/// with a run keeps an [`Agenda`].
 pub fn decide(chart: &Chart, state: &RunState, now: Timestamp) -> Vec<Do> {
-    if state.is_closed() {
-        return Vec::new();
-    }
-    if state.undo.is_some() {
-        return decide_undo(chart, state, now);
-    }
-    let mut plan = Plan { chart, state, now, locks: Locks::held(chart, state), todo: Vec::new() };
-    let mut all_ended = true;
-    for &at in chart.order() {
-        let Some(node) = state.node_at(at) else { continue };
-        all_ended &= node.stand.has_ended();
-        plan.step(at, node);
-        // Alone: what else was found rests on a state that this record ends.
-        if let Some(Do::Record(events)) = plan.todo.last()
-            && matches!(events.last(), Some(Event::UndoBegun { .. } | Event::AnswerExpired { .. }))
-        {
-            return plan.todo.split_off(plan.todo.len() - 1);
-        }
-    }
-    if all_ended && plan.todo.is_empty() {
-        return vec![Do::Record(vec![close(state, RunStatus::Done, now)])];
-    }
-    plan.todo
+    Agenda::new(chart, state).turn(chart, state, now)
 }
 
-struct Plan<'a> {
-    chart: &'a Chart,
-    state: &'a RunState,
-    now: Timestamp,
-    locks: Locks,
-    todo: Vec<Do>,
+/// What follows from how one step stands.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It stays to be looked at until the record of this is there.
+    Do(Do),
+    /// Not before this time.
+    At(Timestamp),
+    /// As `At`, for a question that will then have gone unanswered.
+    Unanswered(Timestamp),
+    /// Not before this semaphore has room.
+    Behind(usize),
+    /// Not before a person lets the run go on.
+    Held,
+    /// Nothing, until something changes: the step itself, or what it comes after.
+    Rest,
 }
 
-impl Plan<'_> {
-    fn step(&mut self, at: usize, node: &NodeState) {
+/// The rules, for one turn.
+pub(crate) struct Rules<'a> {
+    pub(crate) chart: &'a Chart,
+    pub(crate) state: &'a RunState,
+    pub(crate) now: Timestamp,
+    pub(crate) semaphores: &'a mut Semaphores,
+}
+
+impl Rules<'_> {
+    pub(crate) fn step(&mut self, at: usize, node: &NodeState) -> Next {
         let sheet = self.chart.node(at);
         let due = node.due.unwrap_or_default();
         match node.stand {
             Stand::Waiting => match self.chart.entry(self.state, at) {
-                Entry::NotYet => {}
+                Entry::NotYet => Next::Rest,
                 Entry::Open => self.begin(at, node, sheet),
                 Entry::Never(needs) => {
                     let why = format!("it needs `{needs}`, which did not succeed");
                     let skipped = SkippedBy::Rule { needs };
-                    self.record(vec![Event::NodeSkipped { node: node.id.clone(), skipped, why }]);
+                    record(vec![Event::NodeSkipped { node: node.id.clone(), skipped, why }])
                 }
             },
             Stand::Running if node.orphaned(self.state.claim_seq) => self.again(at, node, sheet, true),
             Stand::Retrying if due <= self.now => self.again(at, node, sheet, false),
-            Stand::Retrying => self.todo.push(Do::Wake(due)),
+            Stand::Retrying => Next::At(due),
             Stand::Sleeping if due <= self.now => {
-                self.record(vec![Event::TimerFired { node: node.id.clone() }, succeeded(node, StepOutput::None)]);
+                record(vec![Event::TimerFired { node: node.id.clone() }, succeeded(node, StepOutput::None)])
             }
-            Stand::Sleeping => self.todo.push(Do::Wake(due)),
+            Stand::Sleeping => Next::At(due),
             Stand::Asking | Stand::Answered | Stand::Succeeded if self.is_stale(at, node) => {
                 let why = "it was asked before the point of no return and is older than an hour".to_owned();
-                self.record(vec![Event::AnswerExpired { node: node.id.clone(), why }]);
+                record(vec![Event::AnswerExpired { node: node.id.clone(), why }])
             }
             Stand::Asking => self.asking(node, sheet),
             Stand::Answered => self.answered(at, node, sheet),
             Stand::Failed => self.failed(node, sheet),
-            _ => {}
+            _ => Next::Rest,
         }
     }
 
-    fn record(&mut self, events: Vec<Event>) {
-        self.todo.push(Do::Record(events));
-    }
-
-    fn begin(&mut self, at: usize, node: &NodeState, sheet: &Node) {
+    fn begin(&mut self, at: usize, node: &NodeState, sheet: &Node) -> Next {
         let id = node.id.clone();
         match way(sheet) {
-            Way::Pass => self.record(vec![succeeded(node, StepOutput::None)]),
-            _ if self.state.paused.is_some() => {}
-            Way::NoReturn => {
-                self.record(vec![succeeded(node, StepOutput::None), Event::NoReturn { node: id }]);
-            }
-            Way::Timer(duration) => {
-                self.record(vec![Event::TimerSet { node: id, due: self.now.plus(duration.std()) }]);
-            }
+            Way::Pass => record(vec![succeeded(node, StepOutput::None)]),
+            _ if self.state.paused.is_some() => Next::Held,
+            Way::NoReturn => record(vec![succeeded(node, StepOutput::None), Event::NoReturn { node: id }]),
+            Way::Timer(duration) => record(vec![Event::TimerSet { node: id, due: self.now.plus(duration.std()) }]),
             Way::Person => {
                 let deadline = self.now.plus(sheet.within.std());
-                self.record(vec![Event::Asked { node: id, question: self.question(sheet), deadline }]);
+                record(vec![Event::Asked { node: id, question: self.question(sheet), deadline }])
             }
             Way::Runner => {
                 let deadline = self.now.plus(sheet.within.std());
                 let look = if sheet.kind == NodeKind::Act { Look::First } else { Look::No };
-                self.attempt(at, node, deadline, deadline, look);
+                self.attempt(at, node, deadline, deadline, look)
             }
         }
     }
 
     /// A further attempt of a step that has begun.
-    fn again(&mut self, at: usize, node: &NodeState, sheet: &Node, crashed: bool) {
+    fn again(&mut self, at: usize, node: &NodeState, sheet: &Node, crashed: bool) -> Next {
         if self.state.paused.is_some() {
-            return;
+            return Next::Held;
         }
         let deadline = node.deadline.unwrap_or_else(|| self.now.plus(sheet.within.std()));
         let (limit, look) = match (sheet.kind == NodeKind::Act, crashed) {
@@ -170,16 +161,18 @@ impl Plan<'_> {
             (true, false) => (deadline, Look::First),
             (false, _) => (deadline, Look::No),
         };
-        self.attempt(at, node, deadline, limit, look);
+        self.attempt(at, node, deadline, limit, look)
     }
 
-    fn attempt(&mut self, at: usize, node: &NodeState, deadline: Timestamp, limit: Timestamp, look: Look) {
-        if !holds_locks(node) && !self.locks.take(self.chart.locks(at)) {
-            return;
+    fn attempt(&mut self, at: usize, node: &NodeState, deadline: Timestamp, limit: Timestamp, look: Look) -> Next {
+        if !holds_locks(node)
+            && let Err(full) = self.semaphores.borrow(self.chart.semaphores(at))
+        {
+            return Next::Behind(full);
         }
         let key = effect_key(&self.state.run, &node.id, node.redo);
         let attempt = node.attempt.saturating_add(1);
-        self.todo.push(Do::Attempt(Attempt { at, node: node.id.clone(), attempt, key, deadline, limit, look }));
+        Next::Do(Do::Attempt(Attempt { at, node: node.id.clone(), attempt, key, deadline, limit, look }))
     }
 
     fn question(&self, sheet: &Node) -> Question {
@@ -213,27 +206,27 @@ impl Plan<'_> {
         self.state.signed.as_ref().filter(|_| soon && split_brain)
     }
 
-    fn asking(&mut self, node: &NodeState, sheet: &Node) {
+    fn asking(&self, node: &NodeState, sheet: &Node) -> Next {
         if let Some(answer) = self.signed(node).cloned() {
-            return self.record(vec![Event::Answered { node: node.id.clone(), answer }]);
+            return record(vec![Event::Answered { node: node.id.clone(), answer }]);
         }
         let deadline = node.deadline.unwrap_or(self.now);
         if deadline > self.now {
-            return self.todo.push(Do::Expect(deadline));
+            return Next::Unanswered(deadline);
         }
         let failure = Failure::timeout(format!("nobody answered within {}", sheet.within))
             .help("`retry` asks again; `skip` and `abort` are possible too");
-        self.record(vec![Event::AttemptFailed { node: node.id.clone(), attempt: node.attempt, failure }]);
+        record(vec![Event::AttemptFailed { node: node.id.clone(), attempt: node.attempt, failure }])
     }
 
-    fn answered(&mut self, at: usize, node: &NodeState, sheet: &Node) {
-        let Some(answer) = &node.answer else { return };
+    fn answered(&mut self, at: usize, node: &NodeState, sheet: &Node) -> Next {
+        let Some(answer) = &node.answer else { return Next::Rest };
         if way(sheet) != Way::Person {
-            if self.state.paused.is_none() {
-                let deadline = node.deadline.unwrap_or_else(|| self.now.plus(sheet.within.std()));
-                self.attempt(at, node, deadline, deadline, Look::No);
+            if self.state.paused.is_some() {
+                return Next::Held;
             }
-            return;
+            let deadline = node.deadline.unwrap_or_else(|| self.now.plus(sheet.within.std()));
+            return self.attempt(at, node, deadline, deadline, Look::No);
         }
         let because = if answer.why.is_empty() { String::new() } else { format!(": {}", answer.why) };
         let word = match (&sheet.action, answer.yes) {
@@ -249,36 +242,40 @@ impl Plan<'_> {
             }
             _ => format!("{} said {word}{because}", answer.who),
         };
-        self.record(vec![if answer.yes {
+        record(vec![if answer.yes {
             succeeded(node, StepOutput::Text { text })
         } else {
             Event::AttemptFailed { node: node.id.clone(), attempt: node.attempt, failure: Failure::refused(text) }
-        }]);
+        }])
     }
 
     /// What a failure leads to: another attempt, or what the plan says.
-    fn failed(&mut self, node: &NodeState, sheet: &Node) {
+    fn failed(&self, node: &NodeState, sheet: &Node) -> Next {
         let id = node.id.clone();
-        let Some(failure) = &node.failure else { return };
+        let Some(failure) = &node.failure else { return Next::Rest };
         let asked_person = way(sheet) == Way::Person;
         let deadline = node.deadline.unwrap_or(self.now);
         if !asked_person
             && let Some(delay) = retry_delay(sheet.retry, failure, node.failures)
             && self.now.plus(delay) < deadline
         {
-            return self.todo.push(Do::Retry { node: id, delay });
+            return Next::Do(Do::Retry { node: id, delay });
         }
         let undo_is_open = self.state.no_return.is_none() && !sheet.after_no_return;
         let harmless = sheet.kind == NodeKind::Note;
-        self.record(vec![match sheet.otherwise {
+        record(vec![match sheet.otherwise {
             // The world is not what the record says: no rule may walk over that.
             _ if failure.class == FailureClass::Diverged => Event::Paused { node: id, why: failure.clone() },
             Otherwise::Undo if undo_is_open => Event::UndoBegun { by: None, why: format!("`{id}` failed: {failure}") },
             Otherwise::Continue => Event::NodeDegraded { node: id, why: failure.message.clone() },
             Otherwise::Pause if harmless => Event::NodeDegraded { node: id, why: failure.message.clone() },
             Otherwise::Pause | Otherwise::Undo => Event::Paused { node: id, why: failure.clone() },
-        }]);
+        }])
     }
+}
+
+fn record(events: Vec<Event>) -> Next {
+    Next::Do(Do::Record(events))
 }
 
 fn succeeded(node: &NodeState, output: StepOutput) -> Event {
@@ -294,24 +291,17 @@ fn retry_delay(retry: Option<RetrySheet>, failure: &Failure, failures: u32) -> O
     Some(Duration::from_millis(retry.delay.0.saturating_mul(factor)).min(RETRY_DELAY_MAX))
 }
 
-/// Steps are taken back one at a time, in the reverse of the order in which they were begun.
-fn decide_undo(chart: &Chart, state: &RunState, now: Timestamp) -> Vec<Do> {
-    let alive = |node: &NodeState| node.stand == Stand::Running && !node.orphaned(state.claim_seq);
-    if state.nodes().any(alive) {
-        return Vec::new();
-    }
-    let mut begun: Vec<(u64, usize)> = state
-        .nodes()
-        .enumerate()
-        .filter(|(at, node)| can_undo(chart.node(*at)) && !node.found)
-        .filter_map(|(at, node)| Some((node.first_seq?, at)))
-        .collect();
-    begun.sort_unstable_by(|a, b| b.cmp(a));
-    for (_, at) in begun {
-        let Some(node) = state.node_at(at) else { continue };
+/// Steps are taken back one at a time, in the reverse of the order in which they were begun. `begun` are their places in
+/// that order; those that are done with are taken off its end.
+pub(crate) fn take_back(chart: &Chart, state: &RunState, now: Timestamp, begun: &mut Vec<usize>) -> Vec<Do> {
+    while let Some(&at) = begun.last() {
+        let Some(node) = state.node_at(at) else { return Vec::new() };
         let due = node.due.unwrap_or_default();
         return match node.stand {
-            Stand::Undone | Stand::Left => continue,
+            Stand::Undone | Stand::Left => {
+                begun.pop();
+                continue;
+            }
             // A person has to decide first; what was begun earlier may be what this one stands on.
             Stand::Stuck => Vec::new(),
             Stand::Undoing if !node.orphaned(state.claim_seq) => Vec::new(),
@@ -360,40 +350,8 @@ pub(crate) fn close(state: &RunState, status: RunStatus, now: Timestamp) -> Even
     Event::RunClosed { status, took_millis, degraded: state.degraded(), losses: state.losses() }
 }
 
-/// A step keeps its locks from its first attempt on, over retries and crashes: waiting for others in between would use up
-/// its limit. While it waits for a person it holds none.
-fn holds_locks(node: &NodeState) -> bool {
+/// A step keeps its semaphores from its first attempt on, over retries and crashes: waiting for others in between would
+/// use up its limit. While it waits for a person it holds none.
+pub(crate) fn holds_locks(node: &NodeState) -> bool {
     matches!(node.stand, Stand::Running | Stand::Retrying)
-}
-
-/// Semaphores.
-struct Locks {
-    held: BTreeMap<String, usize>,
-    running: usize,
-}
-
-impl Locks {
-    fn held(chart: &Chart, state: &RunState) -> Self {
-        let mut locks = Self { held: BTreeMap::new(), running: 0 };
-        for (at, node) in state.nodes().enumerate() {
-            if holds_locks(node) {
-                locks.add(chart.locks(at));
-            }
-        }
-        locks
-    }
-    fn add(&mut self, of: &[String]) {
-        self.running += 1;
-        for lock in of {
-            *self.held.entry(lock.clone()).or_default() += 1;
-        }
-    }
-    fn take(&mut self, of: &[String]) -> bool {
-        let free = |lock: &String| self.held.get(lock).copied().unwrap_or(0) < lock_capacity(lock);
-        let open = self.running < STEPS_AT_ONCE && of.iter().all(free);
-        if open {
-            self.add(of);
-        }
-        open
-    }
 }

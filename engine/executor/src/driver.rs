@@ -5,10 +5,11 @@
 //!         journal broken | command | attempt ended | time
 //! ```
 
+use crate::agenda::Agenda;
 use crate::attempt::{self, Outcome, Work};
 use crate::chart::Chart;
 use crate::command::{Command, CommandReceiver, Order, accept, waiting};
-use crate::decide::{Attempt, Do, decide};
+use crate::decide::{Attempt, Do};
 use crate::executor::{ExecutorError, OnPause, RunEnd};
 use crate::observer::RunObserver;
 use crate::runner::StepRunner;
@@ -26,6 +27,7 @@ const JITTER_PARTS: u64 = 5;
 
 pub(crate) struct Driver {
     pub(crate) chart: Chart,
+    pub(crate) agenda: Agenda,
     pub(crate) scribe: Scribe,
     pub(crate) runner: Arc<dyn StepRunner>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -84,7 +86,7 @@ impl Driver {
                     while let Some(ended) = self.tasks.try_join_next_with_id() {
                         events.extend(self.ended(ended));
                     }
-                    self.scribe.append(events).await?;
+                    self.record(events).await?;
                 }
                 () = clock.sleep_until(wake.unwrap_or_default()), if wake.is_some() => {}
             }
@@ -98,7 +100,13 @@ impl Driver {
             let now = self.clock.now();
             let mut alarm = Alarm::default();
             let (mut records, mut starts) = (Vec::new(), Vec::new());
-            for todo in decide(&self.chart, &state, now) {
+            let todo = self.agenda.turn(&self.chart, &state, now);
+            debug_assert_eq!(
+                todo,
+                crate::decide::decide(&self.chart, &state, now),
+                "the agenda has forgotten something"
+            );
+            for todo in todo {
                 match todo {
                     Do::Record(events) => records.extend(events),
                     Do::Retry { node, delay } => {
@@ -112,13 +120,20 @@ impl Driver {
             }
             // Records first: what follows from them may be that an attempt is not to be made.
             if !records.is_empty() {
-                self.scribe.append(records).await?;
+                self.record(records).await?;
             } else if !starts.is_empty() {
                 self.start(starts).await?;
             } else {
                 return Ok(alarm);
             }
         }
+    }
+
+    /// Durable, and known to the agenda.
+    async fn record(&mut self, events: Vec<Event>) -> Result<(), JournalError> {
+        let records = self.scribe.append(events).await?;
+        self.agenda.take_in(&self.chart, &self.scribe.state(), records.iter().map(|record| &record.event));
+        Ok(())
     }
 
     async fn start(&mut self, starts: Vec<(Attempt, bool)>) -> Result<(), JournalError> {
@@ -130,7 +145,7 @@ impl Driver {
                 Event::AttemptStarted { node, attempt, key, deadline }
             }
         });
-        self.scribe.append(events.collect()).await?;
+        self.record(events.collect()).await?;
         let state = self.scribe.state();
         for (attempt, undo) in starts {
             let work = Work {
@@ -176,7 +191,7 @@ impl Driver {
         let result = match accepted {
             Ok(events) => match &order.command {
                 Command::Amend { sheet, who, why } => self.amend(sheet, who, why).await,
-                _ => self.scribe.append(events).await,
+                _ => self.record(events).await,
             },
             Err(refused) => {
                 let _ = order.reply.send(Err(refused));
@@ -194,6 +209,7 @@ impl Driver {
         let sheet = Arc::new(Runsheet::from_json(sheet).map_err(damaged)?);
         let chart = Chart::new(sheet.clone()).map_err(damaged)?;
         self.scribe.amend(sheet, Signed { who: who.to_owned(), why: why.to_owned() }).await?;
+        self.agenda = Agenda::new(&chart, &self.scribe.state());
         self.chart = chart;
         Ok(())
     }

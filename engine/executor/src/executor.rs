@@ -1,5 +1,6 @@
 //! Runs, from the outside: open one, drive it, speak to it while nobody drives it.
 
+use crate::agenda::Agenda;
 use crate::chart::Chart;
 use crate::command::{Command, CommandReceiver, Waiting, accept};
 use crate::driver::Driver;
@@ -168,6 +169,7 @@ impl Executor {
         let scribe = Scribe::start(journal, self.clock.clone(), observer.clone());
         scribe.append(claim).await?;
         let driver = Driver {
+            agenda: Agenda::new(&chart, &scribe.state()),
             chart,
             scribe,
             runner: self.runner.clone(),

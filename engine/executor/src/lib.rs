@@ -11,6 +11,7 @@
 //! Delivery is at-least-once: a crash between an effect and its record makes the effect be asked for again, with the same
 //! key. That it happens once is what observing, keys and recorded calls make of it.
 
+pub mod agenda;
 mod attempt;
 pub mod chart;
 pub mod command;
@@ -20,9 +21,11 @@ pub mod executor;
 pub mod observer;
 pub mod runner;
 mod scribe;
+mod semaphores;
 pub mod testing;
 pub mod text;
 
+pub use agenda::Agenda;
 pub use chart::Chart;
 pub use command::{Command, CommandReceiver, CommandSender, Waiting, accept, commands, waiting};
 pub use decide::{ANSWER_AGE_MAX, Attempt, Do, Look, decide};

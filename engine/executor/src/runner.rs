@@ -1,10 +1,9 @@
 //! What the executor needs from the steps.
 
 use async_trait::async_trait;
-use muster_journal::{Answer, CallJournal, Question, StepOutput};
-use muster_ports::{EffectKey, PointId, Progress, Result, RunId, StepId, Timestamp};
+use muster_journal::{Answer, CallJournal, Outputs, Question, StepOutput};
+use muster_ports::{EffectKey, PointId, Progress, Result, RunId, Timestamp};
 use muster_runsheet::{Node, Runsheet};
-use std::collections::BTreeMap;
 
 /// Everything a step may know.
 #[derive(Clone, Copy)]
@@ -18,7 +17,7 @@ pub struct StepContext<'a> {
     pub attempt: u32,
     pub deadline: Timestamp,
     /// Outputs of the steps that have succeeded so far.
-    pub outputs: &'a BTreeMap<StepId, StepOutput>,
+    pub outputs: &'a Outputs,
     /// The answer to the question this step has asked, once there is one.
     pub answer: Option<&'a Answer>,
     /// Record of the step's numbered calls.

@@ -3,7 +3,7 @@
 
 use crate::observer::RunObserver;
 use async_trait::async_trait;
-use muster_journal::{CallJournal, CallRecord, Event, JournalError, RunJournal, RunState, Signed};
+use muster_journal::{CallJournal, CallRecord, Event, JournalError, Record, RunJournal, RunState, Signed};
 use muster_ports::{Clock, EffectKey, Failure, StepId};
 use muster_runsheet::Runsheet;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ enum Entry {
 
 struct Append {
     entry: Entry,
-    reply: oneshot::Sender<Result<(), JournalError>>,
+    reply: oneshot::Sender<Result<Vec<Record>, JournalError>>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,18 +42,18 @@ impl Scribe {
         self.state.borrow().clone()
     }
 
-    /// Returns once the events are durable and the state has taken them in. After the first failure nothing is written
-    /// any more and every call fails with it.
-    pub(crate) async fn append(&self, events: Vec<Event>) -> Result<(), JournalError> {
+    /// Returns their records once the events are durable and the state has taken them in. After the first failure nothing
+    /// is written any more and every call fails with it.
+    pub(crate) async fn append(&self, events: Vec<Event>) -> Result<Vec<Record>, JournalError> {
         self.write(Entry::Events(events)).await
     }
 
     /// As `append`, for another sheet in the place of this one.
-    pub(crate) async fn amend(&self, sheet: Arc<Runsheet>, by: Signed) -> Result<(), JournalError> {
+    pub(crate) async fn amend(&self, sheet: Arc<Runsheet>, by: Signed) -> Result<Vec<Record>, JournalError> {
         self.write(Entry::Amendment(sheet, by)).await
     }
 
-    async fn write(&self, entry: Entry) -> Result<(), JournalError> {
+    async fn write(&self, entry: Entry) -> Result<Vec<Record>, JournalError> {
         let (reply, written) = oneshot::channel();
         let gone = || JournalError::Store(muster_ports::StoreError::Unavailable("the journal has been closed".into()));
         self.appends.send(Append { entry, reply }).await.map_err(|_| gone())?;
@@ -95,7 +95,7 @@ async fn write_all(
                 for record in &records {
                     observer.recorded(record, journal.state());
                 }
-                Ok(())
+                Ok(records)
             }
             Err(error) => {
                 broken.send_replace(Some(error.clone()));
@@ -170,11 +170,13 @@ impl CallJournal for Calls {
             return Err(Failure::diverged(format!("call {number} of `{}` was never announced", self.node)));
         }
         let (node, key) = (self.node.clone(), self.key.clone());
-        Ok(self.scribe.append(vec![Event::EffectDone { node, key, undo: self.undo, call: number, result }]).await?)
+        self.scribe.append(vec![Event::EffectDone { node, key, undo: self.undo, call: number, result }]).await?;
+        Ok(())
     }
 
     async fn note(&self, text: &str) -> Result<(), Failure> {
-        Ok(self.scribe.append(vec![Event::Noted { node: self.node.clone(), text: text.to_owned() }]).await?)
+        self.scribe.append(vec![Event::Noted { node: self.node.clone(), text: text.to_owned() }]).await?;
+        Ok(())
     }
 
     fn undoes(&self) -> Vec<CallRecord> {

@@ -95,6 +95,13 @@ impl StateStore for MemoryStore {
         Ok(within.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
+    async fn scan_from(&self, prefix: &str, from: &str, limit: usize) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let shared = lock(&self.shared);
+        let first = from.max(prefix).to_owned();
+        let within = shared.pairs.range(first..).take_while(|(key, _)| key.starts_with(prefix));
+        Ok(within.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
     async fn write(&self, batch: Vec<Write>) -> Result<(), StoreError> {
         let mut shared = lock(&self.shared);
         if shared.epoch != self.epoch.0 {

@@ -13,12 +13,12 @@ use crate::amend;
 use crate::error::JournalError;
 use crate::event::*;
 use crate::outcome::Answer;
-use crate::state::{RunState, fold_amended};
+use crate::read::Chain;
+use crate::state::RunState;
 use bytes::Bytes;
 use muster_ports::{RunId, StateStore, StoreError, Timestamp, Write};
 use muster_runsheet::{Hash, Operation, PlanName, Runsheet};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Longest record, in bytes: a hook's reply is cut at 1 MiB, and JSON may double it.
@@ -76,23 +76,23 @@ pub struct RunStore {
     store: Arc<dyn StateStore>,
 }
 
-fn sheet_key(run: &RunId) -> String {
+pub(crate) fn sheet_key(run: &RunId) -> String {
     format!("run/{run}/sheet")
 }
-fn amended_prefix(run: &RunId) -> String {
-    format!("run/{run}/amended/")
+pub(crate) fn amended_key(run: &RunId, text: &Hash) -> String {
+    format!("run/{run}/amended/{text}")
 }
-fn event_prefix(run: &RunId) -> String {
+pub(crate) fn event_prefix(run: &RunId) -> String {
     format!("run/{run}/event/")
 }
-fn event_key(run: &RunId, seq: u64) -> String {
+pub(crate) fn event_key(run: &RunId, seq: u64) -> String {
     format!("run/{run}/event/{seq:010}")
 }
-fn head_key(run: &RunId) -> String {
+pub(crate) fn head_key(run: &RunId) -> String {
     format!("runs/{run}")
 }
 /// What the first record is chained to.
-fn genesis(run: &RunId, sheet_json: &[u8]) -> Hash {
+pub(crate) fn genesis(run: &RunId, sheet_json: &[u8]) -> Hash {
     Hash::of([run.as_str().as_bytes(), b"\0", sheet_json].concat())
 }
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, JournalError> {
@@ -112,34 +112,9 @@ pub fn verify(
     stored: &[(String, Bytes)],
     head: &RunSummary,
 ) -> Result<Vec<Record>, JournalError> {
-    let damaged = |seq: u64, what: String| JournalError::Damaged { run: run.clone(), seq, what };
-    let mut expected = genesis(run, sheet_json);
-    let mut records = Vec::with_capacity(stored.len());
-    for (seq, (key, bytes)) in (0u64..).zip(stored) {
-        if *key != event_key(run, seq) {
-            return Err(damaged(seq, format!("it is missing; the next one there is `{key}`")));
-        }
-        let record: Record = serde_json::from_slice(bytes).map_err(|error| {
-            damaged(seq, format!("it does not read back ({error}); it was changed, or written by a newer muster"))
-        })?;
-        if record.seq != seq {
-            return Err(damaged(seq, format!("it says that it is record {}", record.seq)));
-        }
-        if record.prev_hash != expected {
-            let what = if seq == 0 { "the runsheet" } else { "the record before it" };
-            return Err(damaged(seq, format!("{what} is not what this one was chained to")));
-        }
-        expected = Hash::of(bytes);
-        records.push(record);
-    }
-    let last = u64::try_from(records.len()).unwrap_or(u64::MAX).checked_sub(1);
-    if last != Some(head.seq) {
-        let there = last.map_or("there is none".to_owned(), |last| format!("the last one there is {last}"));
-        return Err(damaged(head.seq, format!("it should be the newest, and {there}")));
-    }
-    if expected != head.hash {
-        return Err(damaged(head.seq, "it is not what was written".to_owned()));
-    }
+    let mut chain = Chain::of(run, sheet_json);
+    let records = stored.iter().map(|(key, bytes)| chain.take(key, bytes)).collect::<Result<_, _>>()?;
+    chain.ends_at(head)?;
     Ok(records)
 }
 
@@ -191,54 +166,10 @@ impl RunStore {
 
     /// Reads a run, checks its chain and folds it.
     pub async fn load(&self, run: &RunId) -> Result<LoadedRun, JournalError> {
-        let damaged = |what: String| JournalError::Damaged { run: run.clone(), seq: 0, what };
-        let Some(head) = self.store.get(&head_key(run)).await? else {
-            return Err(JournalError::NoSuchRun(run.clone()));
-        };
-        let head: RunSummary =
-            serde_json::from_slice(&head).map_err(|error| damaged(format!("its head does not read back ({error})")))?;
-        let Some(json) = self.store.get(&sheet_key(run)).await? else {
-            return Err(damaged("its runsheet is missing".to_owned()));
-        };
-        let stored = self.as_of(&head, self.store.scan(&event_prefix(run)).await?).await?;
-        let records = verify(run, &json, &stored, &head)?;
-        let text = std::str::from_utf8(&json).map_err(|error| damaged(format!("its runsheet: {error}")))?;
-        let sheet = Runsheet::from_json(text).map_err(|source| JournalError::Sheet { run: run.clone(), source })?;
-        let amended = records.iter().any(|record| matches!(record.event, Event::Amended { .. }));
-        let later = if amended { self.amended(run).await? } else { BTreeMap::new() };
-        let (state, now) = fold_amended(run, &sheet, &later, &records)?;
-        let sheet = now.unwrap_or_else(|| Arc::new(sheet));
-        Ok(LoadedRun { run: run.clone(), sheet, records, state, head: head.hash })
-    }
-
-    /// The records up to a head that was read before them: another process may have appended in between. More records than
-    /// a head that still stands has are left in, and found.
-    async fn as_of(
-        &self,
-        head: &RunSummary,
-        mut stored: Vec<(String, Bytes)>,
-    ) -> Result<Vec<(String, Bytes)>, JournalError> {
-        let count = usize::try_from(head.seq).unwrap_or(usize::MAX).saturating_add(1);
-        if stored.len() > count {
-            let now = self.store.get(&head_key(&head.id)).await?;
-            let now = now.and_then(|bytes| serde_json::from_slice::<RunSummary>(&bytes).ok());
-            if now.is_some_and(|now| now.seq > head.seq) {
-                stored.truncate(count);
-            }
-        }
-        Ok(stored)
-    }
-
-    /// The sheets that a run was amended to, by the hash of what is really stored: a changed one is found missing.
-    async fn amended(&self, run: &RunId) -> Result<BTreeMap<Hash, Arc<Runsheet>>, JournalError> {
-        let mut sheets = BTreeMap::new();
-        for (_, bytes) in self.store.scan(&amended_prefix(run)).await? {
-            let read = std::str::from_utf8(&bytes).ok().and_then(|text| Runsheet::from_json(text).ok());
-            if let Some(sheet) = read {
-                sheets.insert(Hash::of(&bytes), Arc::new(sheet));
-            }
-        }
-        Ok(sheets)
+        let mut records = Vec::new();
+        let read = self.follow(run, &mut |record| records.push(record)).await?;
+        let head = read.head().clone();
+        Ok(LoadedRun { run: run.clone(), sheet: read.sheet, records, state: read.state, head })
     }
 
     /// Oldest first.
@@ -255,13 +186,14 @@ impl RunStore {
 
     /// Opens a run for appending.
     pub async fn journal(&self, run: &RunId) -> Result<RunJournal, JournalError> {
-        let LoadedRun { run, sheet, state, head, .. } = self.load(run).await?;
-        Ok(RunJournal { store: self.store.clone(), run, sheet, state: Arc::new(state), head })
+        let read = self.follow(run, &mut drop).await?;
+        let head = read.head().clone();
+        let (store, run) = (self.store.clone(), run.clone());
+        Ok(RunJournal { store, run, sheet: read.sheet, state: Arc::new(read.state), head })
     }
 }
 
 fn summary(state: &RunState, hash: Hash) -> RunSummary {
-    let waiting = state.nodes().filter(|node| node.stand.waits_for_person()).count();
     RunSummary {
         id: state.run.clone(),
         plan: state.plan.clone(),
@@ -271,7 +203,7 @@ fn summary(state: &RunState, hash: Hash) -> RunSummary {
         ended: state.closed_at,
         who: state.who.clone(),
         why: state.why.clone(),
-        waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+        waiting: u32::try_from(state.waiting()).unwrap_or(u32::MAX),
         seq: state.seq,
         hash,
     }
@@ -324,7 +256,7 @@ impl RunJournal {
         let head = Hash::of(&bytes);
         self.store
             .write(vec![
-                Write::put(format!("{}{text}", amended_prefix(&self.run)), json),
+                Write::put(amended_key(&self.run, &text), json),
                 Write::put(event_key(&self.run, seq), bytes),
                 Write::put(head_key(&self.run), encode(&summary(&state, head.clone()))?),
             ])

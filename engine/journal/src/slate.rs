@@ -347,12 +347,19 @@ async fn renew(place: Place, db: Db, mut lease: Lease, clock: Arc<dyn Clock>, fe
     }
 }
 
-async fn collect(mut pairs: slatedb::DbIterator) -> Result<Vec<(Bytes, Bytes)>, slatedb::Error> {
+async fn collect(mut pairs: slatedb::DbIterator, limit: usize) -> Result<Vec<(Bytes, Bytes)>, slatedb::Error> {
     let mut found = Vec::new();
-    while let Some(pair) = pairs.next().await? {
+    while found.len() < limit
+        && let Some(pair) = pairs.next().await?
+    {
         found.push((pair.key, pair.value));
     }
     Ok(found)
+}
+
+/// The keys of a prefix from this one on, as the database wants them: by what follows the prefix.
+fn rest_from<'a>(prefix: &str, from: &'a str) -> std::ops::RangeFrom<&'a [u8]> {
+    from.strip_prefix(prefix).unwrap_or_default().as_bytes()..
 }
 
 fn with_text_keys(pairs: Vec<(Bytes, Bytes)>) -> Result<Vec<(String, Bytes)>, StoreError> {
@@ -369,7 +376,11 @@ impl StateStore for SlateStore {
         guarded(&self.place, self.db.get(key)).await
     }
     async fn scan(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
-        with_text_keys(guarded(&self.place, async { collect(self.db.scan_prefix(prefix, ..).await?).await }).await?)
+        self.scan_from(prefix, prefix, usize::MAX).await
+    }
+    async fn scan_from(&self, prefix: &str, from: &str, limit: usize) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let pairs = self.db.scan_prefix(prefix, rest_from(prefix, from));
+        with_text_keys(guarded(&self.place, async { collect(pairs.await?, limit).await }).await?)
     }
     async fn write(&self, batch: Vec<Write>) -> Result<(), StoreError> {
         if self.is_fenced() {
@@ -437,8 +448,12 @@ impl StateStore for SlateReader {
         guarded(&self.place, db.get(key)).await
     }
     async fn scan(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
+        self.scan_from(prefix, prefix, usize::MAX).await
+    }
+    async fn scan_from(&self, prefix: &str, from: &str, limit: usize) -> Result<Vec<(String, Bytes)>, StoreError> {
         let Some(db) = &self.db else { return Ok(Vec::new()) };
-        with_text_keys(guarded(&self.place, async { collect(db.scan_prefix(prefix, ..).await?).await }).await?)
+        let pairs = db.scan_prefix(prefix, rest_from(prefix, from));
+        with_text_keys(guarded(&self.place, async { collect(pairs.await?, limit).await }).await?)
     }
     async fn write(&self, _batch: Vec<Write>) -> Result<(), StoreError> {
         Err(StoreError::Unavailable("it was opened for reading only".to_owned()))

@@ -1,14 +1,18 @@
 //! A run's state as the fold of its records. Pure: no store, no clock.
+//!
+//! A state is a value: whoever was handed one keeps it while the journal goes on. Its parts are shared between one state
+//! and the next, so that a copy costs nothing that grows with the runsheet.
 
 use crate::amend;
 use crate::call::CallRecord;
 use crate::error::JournalError;
 use crate::event::*;
 use crate::outcome::{Answer, Question, StepOutput};
+use crate::outputs::Outputs;
 use crate::stand::Stand;
 use crate::team::Team;
 use muster_ports::{EffectKey, Epoch, Failure, RunId, Timestamp};
-use muster_runsheet::{Hash, Node, NodeKind, Operation, PlanName, Runsheet, StepId};
+use muster_runsheet::{Node, NodeKind, Operation, PlanName, Runsheet, StepId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -136,6 +140,7 @@ pub struct Chosen {
     pub loss_millis: u64,
 }
 
+/// A copy costs the same however many steps there are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunState {
     pub run: RunId,
@@ -162,46 +167,23 @@ pub struct RunState {
     pub seq: u64,
     pub time: Timestamp,
     /// Outputs of the steps that have succeeded.
-    pub outputs: BTreeMap<StepId, StepOutput>,
+    pub outputs: Outputs,
     /// By group.
-    pub points: BTreeMap<String, Chosen>,
-    nodes: Vec<Arc<NodeState>>,
+    pub points: Arc<BTreeMap<String, Chosen>>,
+    nodes: rpds::VectorSync<Arc<NodeState>>,
+    /// How many of them wait for a person.
+    waiting: usize,
     index: Arc<BTreeMap<StepId, usize>>,
 }
 
-/// Folds all records of a run. The first must be `RunOpened`.
+/// Folds all records of a run that was not amended. The first must be `RunOpened`.
 pub fn fold(run: &RunId, sheet: &Runsheet, records: &[Record]) -> Result<RunState, JournalError> {
-    fold_amended(run, sheet, &BTreeMap::new(), records).map(|(state, _)| state)
-}
-
-/// As [`fold`], of a run that may have been amended: `later` holds the sheets that came after the first one, by the hash
-/// of their stored text. Gives the sheet that holds now as well, when it is not the first.
-pub fn fold_amended(
-    run: &RunId,
-    sheet: &Runsheet,
-    later: &BTreeMap<Hash, Arc<Runsheet>>,
-    records: &[Record],
-) -> Result<(RunState, Option<Arc<Runsheet>>), JournalError> {
     let Some((first, rest)) = records.split_first() else {
         return Err(JournalError::Damaged { run: run.clone(), seq: 0, what: "it has no record".to_owned() });
     };
     let mut state = RunState::opened(run, sheet, first)?;
-    let mut now: Option<Arc<Runsheet>> = None;
-    for record in rest {
-        if let Event::Amended { text, .. } = &record.event {
-            let missing = || "the sheet that it was amended to is missing".to_owned();
-            let after = later.get(text).ok_or_else(|| JournalError::Damaged {
-                run: run.clone(),
-                seq: record.seq,
-                what: missing(),
-            })?;
-            state.apply_amended(record, now.as_deref().unwrap_or(sheet), after)?;
-            now = Some(after.clone());
-        } else {
-            state.apply(record)?;
-        }
-    }
-    Ok((state, now))
+    rest.iter().try_for_each(|record| state.apply(record))?;
+    Ok(state)
 }
 
 impl RunState {
@@ -236,9 +218,10 @@ impl RunState {
             epoch: first.epoch,
             seq: first.seq,
             time: first.time,
-            outputs: BTreeMap::new(),
-            points: BTreeMap::new(),
+            outputs: Outputs::default(),
+            points: Arc::default(),
             nodes,
+            waiting: 0,
             index: Arc::new(index),
         })
     }
@@ -247,8 +230,16 @@ impl RunState {
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeState> {
         self.nodes.iter().map(|node| &**node)
     }
+    /// Place of a step in the runsheet.
+    pub fn place(&self, id: &StepId) -> Option<usize> {
+        self.index.get(id).copied()
+    }
     pub fn node(&self, id: &StepId) -> Option<&NodeState> {
-        self.index.get(id).map(|&at| &*self.nodes[at])
+        self.node_at(self.place(id)?)
+    }
+    /// How many steps wait for a person.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
     /// By place in the runsheet; for walkers of the graph.
     pub fn node_at(&self, at: usize) -> Option<&NodeState> {
@@ -282,6 +273,7 @@ impl RunState {
             _ => Arc::new(NodeState::new(after, node)),
         };
         self.nodes = after.nodes.iter().map(state_of).collect();
+        self.waiting = self.nodes().filter(|node| node.stand.waits_for_person()).count();
         self.index = Arc::new(places(after));
         self.took_in(record);
         Ok(())
@@ -354,10 +346,14 @@ impl RunState {
     /// A new engine: attempts in flight have no owner, and clocks that do not count its absence are put forward.
     fn claim(&mut self, record: &Record, engine: &str) {
         let away = record.time.since(self.time);
-        for node in &mut self.nodes {
-            let waits = matches!(node.stand, Stand::Running | Stand::Asking | Stand::Retrying | Stand::Answered);
-            if waits && !node.downtime_counts && node.deadline.is_some() {
-                let node = Arc::make_mut(node);
+        let waits = |node: &NodeState| {
+            matches!(node.stand, Stand::Running | Stand::Asking | Stand::Retrying | Stand::Answered)
+                && !node.downtime_counts
+        };
+        let put_forward: Vec<usize> =
+            self.nodes().enumerate().filter(|(_, node)| waits(node)).map(|(at, _)| at).collect();
+        for at in put_forward {
+            if let Some(node) = self.nodes.get_mut(at).map(Arc::make_mut) {
                 node.deadline = node.deadline.map(|deadline| deadline.plus(away));
             }
         }
@@ -368,11 +364,11 @@ impl RunState {
 
     fn apply_to_node(&mut self, record: &Record) -> Result<(), JournalError> {
         let Some(id) = record.event.node() else { return Ok(()) };
-        let Some(&at) = self.index.get(id) else {
-            return Err(JournalError::NoSuchStep { seq: record.seq, node: id.clone() });
-        };
+        let no_such = || JournalError::NoSuchStep { seq: record.seq, node: id.clone() };
+        let at = self.place(id).ok_or_else(no_such)?;
         let to = self.next_stand(&self.nodes[at], record)?;
-        let node = Arc::make_mut(&mut self.nodes[at]);
+        let node = Arc::make_mut(self.nodes.get_mut(at).ok_or_else(no_such)?);
+        let waited = node.stand.waits_for_person();
         if let Some(to) = to {
             if !node.stand.may_become(to) {
                 return Err(JournalError::Illegal {
@@ -386,6 +382,7 @@ impl RunState {
             node.stand = to;
         }
         note_on(node, record);
+        self.waiting = self.waiting + usize::from(node.stand.waits_for_person()) - usize::from(waited);
         match &record.event {
             Event::NodeSucceeded { output, .. } => {
                 self.outputs.insert(id.clone(), output.clone());
@@ -398,7 +395,7 @@ impl RunState {
             }
             Event::PointChosen { group, point, at, loss_millis, .. } => {
                 let chosen = Chosen { point: point.clone(), at: *at, loss_millis: *loss_millis };
-                self.points.insert(group.clone(), chosen);
+                Arc::make_mut(&mut self.points).insert(group.clone(), chosen);
             }
             Event::NoReturn { .. } => self.no_return = Some(record.time),
             _ => {}

@@ -40,6 +40,12 @@ pub trait StateStore: Send + Sync + std::fmt::Debug {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
     /// All pairs whose key begins with `prefix`, in key order.
     async fn scan(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError>;
+    /// Those of them whose key is `from` (which begins with `prefix`) or comes after it, `limit` at most: what may be long is
+    /// read page by page, and what grows is read on from where it was left.
+    async fn scan_from(&self, prefix: &str, from: &str, limit: usize) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let all = self.scan(prefix).await?.into_iter();
+        Ok(all.skip_while(|(key, _)| key.as_str() < from).take(limit).collect())
+    }
     /// Applies all or nothing, and returns once it is durable.
     async fn write(&self, batch: Vec<Write>) -> Result<(), StoreError>;
     /// The fencing epoch of this writer.
