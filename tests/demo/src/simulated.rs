@@ -58,6 +58,11 @@ impl SimulatedEstate {
         self
     }
 
+    /// The process of a site's agent.
+    pub fn agent(&self, site: &str) -> Option<u32> {
+        self.agents.get(site).map(Child::id)
+    }
+
     /// The laboratory of the binary: makes estates and checks images. Answers with what it prints.
     fn laboratory(&self, words: &[&str]) -> Result<Value> {
         let output = Command::new(&self.binary)
