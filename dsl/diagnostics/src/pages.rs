@@ -87,6 +87,7 @@ pub const PAGES: &[(u16, &str)] = &[
     (705, include_str!("../pages/E0705.md")),
     (706, include_str!("../pages/E0706.md")),
     (707, include_str!("../pages/E0707.md")),
+    (708, include_str!("../pages/E0708.md")),
     (709, include_str!("../pages/E0709.md")),
     (710, include_str!("../pages/E0710.md")),
     (711, include_str!("../pages/E0711.md")),

@@ -133,7 +133,8 @@ impl CallJournal for Journal<'_> {
 }
 
 /// A plan in a text, beside the sites that all trials share.
-struct Text(String);
+#[derive(Clone, Debug)]
+pub struct Text(pub String);
 
 impl Texts for Text {
     fn read(&self, path: &str) -> Option<String> {

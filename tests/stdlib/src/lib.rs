@@ -7,6 +7,6 @@ mod reference;
 pub mod servers;
 mod trial;
 
-pub use bench::Bench;
+pub use bench::{Bench, Text};
 pub use reference::{Entry, Module, modules, page};
 pub use trial::{Folder, Trial, repository};

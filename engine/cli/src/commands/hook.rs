@@ -292,7 +292,14 @@ pub fn answer_words(answer: &serde_json::Value) -> String {
     match answer {
         serde_json::Value::Null => "nothing".to_owned(),
         serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
+        other => {
+            let text = |field: &str| other.get(field).and_then(serde_json::Value::as_str).unwrap_or_default();
+            match (other.get("code"), other.get("status")) {
+                (Some(code), _) => format!("exit {code} {}{}", text("out"), text("err")),
+                (_, Some(status)) => format!("{status} {}", text("body")),
+                _ => other.to_string(),
+            }
+        }
     }
 }
 

@@ -55,7 +55,9 @@ pub fn test(common: &Common, options: &TestOptions) -> Result<Exit> {
         options.names.iter().map(case).collect::<Result<_>>()?
     };
     if cases.is_empty() {
-        return Err(Failure::permanent("the plans have no hook").help("the book's page on hooks shows how to write one"));
+        return Err(
+            Failure::permanent("the plans have no hook").help("the book's page on hooks shows how to write one")
+        );
     }
     let done = carry_out(&cases, |case| test_hook(case, &fakes))?;
     if let Some(path) = &options.junit {
@@ -146,10 +148,7 @@ fn junit(done: &[(HookTrial, Duration)]) -> String {
         let failed = trial.all().iter().filter(|(_, verdict)| matches!(verdict, HookVerdict::Failed(_))).count();
         let hook = escaped(trial.hook.as_str());
         let seconds = took.as_secs_f64();
-        let _ = writeln!(
-            text,
-            "  <testsuite name=\"{hook}\" tests=\"4\" failures=\"{failed}\" time=\"{seconds:.3}\">"
-        );
+        let _ = writeln!(text, "  <testsuite name=\"{hook}\" tests=\"4\" failures=\"{failed}\" time=\"{seconds:.3}\">");
         for (test, verdict) in trial.all() {
             let _ = write!(text, "    <testcase classname=\"{hook}\" name=\"{test}\"");
             let _ = match verdict {

@@ -21,8 +21,7 @@ struct Report<'a> {
 
 pub async fn trace(common: &Common, run: &str, step: &str) -> Result<Exit> {
     let access = open::reading(common, None).await?;
-    let dossier: Result<DossierAnswer> =
-        access.ask(&Request::Dossier { run: Some(RunId::new(run)) }, common).await;
+    let dossier: Result<DossierAnswer> = access.ask(&Request::Dossier { run: Some(RunId::new(run)) }, common).await;
     access.close().await;
     let DossierAnswer { run, sheet, records, .. } = dossier?;
     let trace = trace_hook(&sheet, &run, &records, step)?;

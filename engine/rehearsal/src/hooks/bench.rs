@@ -250,11 +250,11 @@ impl Bench {
             fake.fits(call) && fake.times.is_none_or(|times| used < times)
         });
         let known = inner.known.answer(call);
-        let mut reads = !call.changes;
+        // Also an entry that is used up says what kind of call it is.
+        let reads = !call.changes || self.fakes.iter().any(|fake| fake.reads && fake.fits(call));
         let (answer, by) = match (fake, known) {
             (Some((at, fake)), known) => {
                 *inner.used.entry(at).or_default() += 1;
-                reads |= fake.reads;
                 match (fake.answer(call), known) {
                     // A page keeps what the fakes say of it beside what was put there.
                     (Ok(answer), Some(known)) => (Ok(over(answer, &known)), AnsweredBy::Written),
