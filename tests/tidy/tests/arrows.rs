@@ -30,6 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("muster-nbd", &["muster-ports"]),
     ("muster-vault", &["muster-ports"]),
     ("muster-replication", &["muster-ports", "muster-runsheet", "muster-vault"]),
+    // What is in a vault is brought out of it: served to qemu-img, laid over a disk, read file by file.
+    ("muster-extract", &["muster-ports", "muster-nbd", "muster-vault", "muster-replication"]),
     (
         "muster-steps",
         &["muster-ports", "muster-runsheet", "muster-journal", "muster-executor", "muster-hooks", "muster-replication"],
@@ -95,6 +97,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "muster-evidence",
             "muster-vault",
             "muster-replication",
+            // Data comes out of a vault where its key is: in the command.
+            "muster-extract",
             "muster-agent",
             "muster-provider-simulated",
             "muster-provider-qemu",
