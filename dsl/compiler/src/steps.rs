@@ -194,9 +194,11 @@ impl<'a, 'w> Lines<'a, 'w> {
             );
         }
         let count = u32::try_from(retry.count).unwrap_or(u32::MAX);
-        let delay = delay?;
+        let each = retry.each.as_ref().map(|each| self.cx.duration(module, env, each));
+        let (delay, each) = (delay?, each.map_or(Some(None), |each| each.map(Some))?);
+        let each = self.positive(each, retry.each.as_ref())?;
         self.check_patience(retry, delay, within);
-        Some(Some(RetrySheet { count, delay, factor: RETRY_FACTOR }))
+        Some(Some(RetrySheet { count, delay, factor: RETRY_FACTOR, each }))
     }
 
     /// `else undo` needs something that can be undone.
@@ -411,7 +413,7 @@ impl<'a, 'w> Lines<'a, 'w> {
             (Some(Value::Ip(ip)), "") => Some(format!("{{={ip}}}")),
             (Some(Value::Named(Kind::Secret, _)), _) => self.cx.report(
                 Diagnostic::error(803, format!("secret `{head}` in a text"), span, "would be printed")
-                    .help("only hooks open secrets: `secret(\"name\").use(…)`"),
+                    .help("only hooks open secrets: `secret(\"name\")`"),
             ),
             _ => self.cx.report(
                 Diagnostic::error(201, format!("`{{{path}}}` means nothing here"), span, "in this text")

@@ -103,8 +103,12 @@ fn or_none<T: ToString>(value: Option<T>) -> String {
 }
 
 fn node_changes(a: &Node, b: &Node) -> Vec<Change> {
-    let retry =
-        |node: &Node| node.retry.map_or("none".to_owned(), |retry| format!("{} every {}", retry.count, retry.delay));
+    let retry = |node: &Node| {
+        node.retry.map_or("none".to_owned(), |retry| {
+            let each = retry.each.map_or_else(String::new, |each| format!(" each {each}"));
+            format!("{} every {}{each}", retry.count, retry.delay)
+        })
+    };
     let otherwise = |node: &Node| match node.otherwise {
         Otherwise::Pause => "pause".to_owned(),
         Otherwise::Continue => "continue".to_owned(),

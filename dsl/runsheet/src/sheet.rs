@@ -111,12 +111,16 @@ pub enum NodeKind {
     Note,
 }
 
-/// `retry 3 every 20s`: at most `count` further attempts, the first after `delay`, growing by `factor`.
+/// `retry 3 every 20s each 2m`: at most `count` further attempts, the first after `delay`, growing by `factor`; none of
+/// them, nor the first of all, takes longer than `each`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetrySheet {
     pub count: u32,
     pub delay: Duration,
     pub factor: u32,
+    /// What is left of `within`, when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub each: Option<Duration>,
 }
 
 /// What a failed step leads to.

@@ -407,11 +407,13 @@ pub struct Clauses {
     pub otherwise: Option<Otherwise>,
 }
 
-/// `retry 3 every 20s`.
+/// `retry 3 every 20s`, `retry 3 every 20s each 2m`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     pub count: u64,
     pub every: Expr,
+    /// The limit of each attempt, the first one included.
+    pub each: Option<Expr>,
     pub span: Span,
 }
 

@@ -140,7 +140,13 @@ impl Builder<'_> {
 
     fn retry(&mut self, pair: &Pair<'_>) -> Option<Retry> {
         let count = self.whole_number(&child(pair, Rule::int)?)?;
-        Some(Retry { count, every: self.child_expr(pair)?, span: self.span(pair) })
+        let mut limits = children(pair, Rule::expr);
+        let every = self.expr(&limits.next()?)?;
+        let each = match limits.next() {
+            Some(each) => Some(self.expr(&each)?),
+            None => None,
+        };
+        Some(Retry { count, every, each, span: self.span(pair) })
     }
 
     fn once(&mut self, span: Span, word: &str, earlier: Option<Span>) {

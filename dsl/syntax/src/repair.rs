@@ -19,11 +19,12 @@ const TRIALS_MAX: usize = 600;
 const TOKENS_MAX: usize = 12;
 
 /// Words that can be missing or misspelt in the middle of a line, the more common ones first.
-const INNER_WORDS: [&str; 37] = [
+const INNER_WORDS: [&str; 38] = [
     "within",
     "when",
     "after",
     "every",
+    "each",
     "by",
     "as",
     "at",

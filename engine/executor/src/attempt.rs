@@ -5,7 +5,7 @@ use crate::observer::{RunObserver, StepProgress};
 use crate::runner::{Acted, Observation, StepContext, StepRunner};
 use crate::scribe::{Calls, Scribe};
 use muster_journal::{Event, Question, RunState, StepOutput};
-use muster_ports::{Clock, Failure, Timestamp};
+use muster_ports::{Clock, Failure};
 use muster_runsheet::{Action, Node, Runsheet};
 use std::future::Future;
 use std::sync::Arc;
@@ -48,13 +48,13 @@ pub(crate) async fn run(work: Work, attempt: Attempt, undo: bool) -> Outcome {
         progress: &progress,
     };
     if undo {
-        return match limited(&*work.clock, attempt.limit, node, work.runner.undo(cx)).await {
+        return match limited(&*work.clock, &attempt, node, work.runner.undo(cx)).await {
             Ok(()) => Outcome::Undone,
             Err(failure) => Outcome::UndoFailed(failure),
         };
     }
     let acting = look_and_act(&*work.runner, cx, attempt.look);
-    limited(&*work.clock, attempt.limit, node, acting).await.unwrap_or_else(Outcome::Failed)
+    limited(&*work.clock, &attempt, node, acting).await.unwrap_or_else(Outcome::Failed)
 }
 
 async fn look_and_act(runner: &dyn StepRunner, cx: StepContext<'_>, look: Look) -> Result<Outcome, Failure> {
@@ -85,11 +85,18 @@ async fn look_and_act(runner: &dyn StepRunner, cx: StepContext<'_>, look: Look) 
 /// `within` is over when it is over, whatever the work says.
 async fn limited<T>(
     clock: &dyn Clock,
-    limit: Timestamp,
+    attempt: &Attempt,
     node: &Node,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let over = || Failure::timeout(format!("not done within {}", node.within));
+    let limit = attempt.limit;
+    let over = || {
+        let each = node.retry.and_then(|retry| retry.each).filter(|_| limit < attempt.deadline);
+        Failure::timeout(match each {
+            Some(each) => format!("not done within {each}, the limit of each attempt"),
+            None => format!("not done within {}", node.within),
+        })
+    };
     if clock.now() >= limit {
         return Err(over());
     }

@@ -45,7 +45,7 @@ pub struct Attempt {
     pub key: EffectKey,
     /// The end of `within`.
     pub deadline: Timestamp,
-    /// When this attempt is given up; `deadline`, but for a last look.
+    /// When this attempt is given up: `deadline`, or sooner where each attempt has a limit, or later for a last look.
     pub limit: Timestamp,
     pub look: Look,
 }
@@ -172,6 +172,9 @@ impl Rules<'_> {
         }
         let key = effect_key(&self.state.run, &node.id, node.redo);
         let attempt = node.attempt.saturating_add(1);
+        // What one attempt may take; `within` covers all of them.
+        let each = self.chart.node(at).retry.and_then(|retry| retry.each);
+        let limit = each.map_or(limit, |each| limit.min(self.now.plus(each.std())));
         Next::Do(Do::Attempt(Attempt { at, node: node.id.clone(), attempt, key, deadline, limit, look }))
     }
 

@@ -7,7 +7,7 @@ use common::*;
 use muster_executor::*;
 use muster_journal::*;
 use muster_ports::{Clock, FailureClass, RunId, StateStore, Timestamp};
-use muster_runsheet::{Duration, NodeKind, Otherwise};
+use muster_runsheet::{Duration, NodeKind, Otherwise, RetrySheet};
 use std::sync::{Arc, Mutex};
 
 fn decide_as(node: &str, decision: Decision) -> Command {
@@ -74,6 +74,28 @@ async fn only_what_may_pass_is_retried_and_within_covers_all_attempts() {
     let failure = failure_of(&bench.drive().await.unwrap());
     assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Timeout, "not done within 50s"));
     assert_eq!(bench.clock.now().since(before).as_secs(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_hangs_leaves_time_for_the_next() {
+    let mut stuck = act("stuck");
+    stuck.within = Duration::from_mins(10);
+    stuck.retry = retry(2).map(|retry| RetrySheet { each: Some(Duration::from_secs(30)), ..retry });
+    let bench = Bench::new(&sheet(vec![stuck.clone()], ""), &[("stuck", Behaviour::Hangs)], &[]).await;
+    let before = bench.clock.now();
+    let failure = failure_of(&bench.drive().await.unwrap());
+    assert_eq!(failure.class, FailureClass::Timeout);
+    assert_eq!(failure.message, "not done within 30s, the limit of each attempt");
+    assert_eq!(bench.world.acts("stuck"), 3);
+    // Three times 30 s; 20 s and 40 s between them, and at most a fifth more.
+    let took = bench.clock.now().since(before).as_secs();
+    assert!((150..=162).contains(&took), "{took} s");
+
+    // `within` stays the last word.
+    stuck.within = Duration::from_secs(20);
+    let bench = Bench::new(&sheet(vec![stuck], ""), &[("stuck", Behaviour::Hangs)], &[]).await;
+    let failure = failure_of(&bench.drive().await.unwrap());
+    assert_eq!(failure.message, "not done within 20s");
 }
 
 #[tokio::test(start_paused = true)]

@@ -168,6 +168,7 @@ fn node(at: usize, shape: &Shape, after_no_return: bool, may_undo: bool) -> Node
             count: shape.retries,
             delay: Duration::from_secs(20),
             factor: 2,
+            each: None,
         }),
         otherwise: match shape.otherwise {
             0 | 1 => Otherwise::Continue,

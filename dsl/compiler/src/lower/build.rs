@@ -125,7 +125,7 @@ impl Builder {
     pub(crate) fn derived(&mut self, id: impl Into<String>, phase: SheetPhase, action: Action, rule: &str) -> StepId {
         let id = StepId::new(id);
         let (within, count) = timing(action.verb());
-        let retry = (count > 0).then_some(RetrySheet { count, delay: RETRY_DELAY, factor: RETRY_FACTOR });
+        let retry = (count > 0).then_some(RetrySheet { count, delay: RETRY_DELAY, factor: RETRY_FACTOR, each: None });
         let node = Node {
             id: id.clone(),
             kind: kind_of(&action),
@@ -180,7 +180,7 @@ impl Builder {
                 .help("write `else pause` or `else continue`, or let the step run only `when test`"),
             );
         }
-        let default_retry = (count > 0).then_some(RetrySheet { count, delay: RETRY_DELAY, factor: RETRY_FACTOR });
+        let default_retry = (count > 0).then_some(RetrySheet { count, delay: RETRY_DELAY, factor: RETRY_FACTOR, each: None });
         let node = Node {
             id: id.clone(),
             kind: kind_of(&action),

@@ -305,7 +305,7 @@ pub fn fence(id: &str) -> Node {
     Node { action, ..node(id, NodeKind::Gate) }
 }
 pub fn retry(count: u32) -> Option<RetrySheet> {
-    Some(RetrySheet { count, delay: Duration::from_secs(20), factor: 2 })
+    Some(RetrySheet { count, delay: Duration::from_secs(20), factor: 2, each: None })
 }
 
 /// Edges as text: `a>b` needs, `a~b` ends.
