@@ -36,6 +36,7 @@ const NOT_ALONE: &[(u16, &str)] = &[
     (607, "the hook"),
     (610, "the hook"),
     (612, "the group between policy and plan"),
+    (708, "a hook that was run twice"),
     (712, "a run that was resumed"),
     (801, "a provider with a login"),
     (803, "the secret"),

@@ -8,7 +8,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Codes that something else than the compiler says.
-const SAID_ELSEWHERE: [(u16, &str); 5] = [
+const SAID_ELSEWHERE: [(u16, &str); 6] = [
+    (708, "by `muster hook test`, of a second run"),
     (712, "by the host of hooks, when a hook is resumed"),
     (903, "by `muster run`, of a stale sheet"),
     (904, "by `muster run`, of a file that is none"),

@@ -187,6 +187,13 @@ fn only_what_is_named_is_really_called() {
     // Not named, nothing is sent: nobody here knows the answer.
     let quiet = muster(&folder, &["hook", "run", "swing"]);
     assert!(quiet.code == 1 && quiet.err.contains("unknown from here (reads GET"), "{}", quiet.err);
+    for (words, said) in [
+        (["hook", "run", "swing", "--live", "http:"], "does not name `http:`"),
+        (["hook", "run", "restore", "--live", &origin], "takes back what `swing` did"),
+    ] {
+        let refused = muster(&folder, &words);
+        assert!(refused.code == 5 && refused.err.contains(said), "{words:?}: {}", refused.err);
+    }
     let found = json(&folder, &["hook", "run", "swing", "--live", &origin, "--record", "live.cassette"], 0);
     let calls = found["runs"][0]["calls"].as_array().unwrap();
     assert_eq!((&calls[0]["by"], &calls[2]["by"]), (&"live".into(), &"live".into()), "{found}");

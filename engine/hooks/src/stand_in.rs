@@ -3,12 +3,13 @@
 //! A stand-in meets every call as data, after the host has checked it by name and by place as it does in earnest. So what
 //! a contract does not allow is refused in a rehearsal too.
 
-use crate::call::HostCall;
+use crate::call::{Header, HostCall};
 use crate::dns;
+use crate::guest::DiskWork;
 use crate::host::Session;
 use crate::http::{cut_text, resolve};
 use crate::limits::REPLY_BYTES_MAX;
-use crate::secret::{Part, Sealed};
+use crate::secret::{Part, Sealed, SecretRef};
 use async_trait::async_trait;
 use muster_ports::Result;
 use muster_runsheet::Need;
@@ -63,16 +64,42 @@ impl HostCall {
         )
     }
 
+    /// What it hands to the other side.
+    fn secrets(&self) -> Vec<SecretRef> {
+        fn of(text: &Sealed) -> impl Iterator<Item = &SecretRef> {
+            text.0.iter().filter_map(|part| if let Part::Secret(secret) = part { Some(secret) } else { None })
+        }
+        match self {
+            Self::Http { path, headers, .. } => {
+                let header = |header: &'_ (String, Header)| match &header.1 {
+                    Header::Text(text) => of(text).cloned().collect::<Vec<_>>(),
+                    Header::Basic { password, .. } => vec![password.clone()],
+                };
+                of(path).cloned().chain(headers.iter().flat_map(header)).collect()
+            }
+            Self::DnsReplace(set) => set.key.iter().cloned().collect(),
+            Self::Mail(mail) => mail.login.iter().map(|(_, password)| password.clone()).collect(),
+            Self::Exec { stdin, .. } => stdin.iter().flat_map(of).cloned().collect(),
+            Self::Put { text, .. } => of(text).cloned().collect(),
+            Self::Ssh(ssh) => {
+                let texts = ssh.stdin.iter().chain([&ssh.host_key]);
+                texts.flat_map(of).chain([&ssh.key]).cloned().collect()
+            }
+            Self::Disk(call) => match &call.work {
+                DiskWork::Write(text) | DiskWork::Patch { new: text, .. } => of(text).cloned().collect(),
+                DiskWork::Read => Vec::new(),
+            },
+            _ => Vec::new(),
+        }
+    }
+
     fn may_change(&self) -> bool {
         match self {
             Self::Http { method, .. } => *method != "GET",
             Self::DnsLookup { .. } | Self::Get { .. } | Self::Tcp { .. } | Self::NetHttp { .. } => false,
             Self::DnsReplace(_) | Self::Mail(_) | Self::Exec { .. } | Self::Ssh(_) | Self::Put { .. } => true,
             Self::Disk(call) => call.writes(),
-            other => {
-                let word = other.operation();
-                ["write", "patch", "put", "replace"].iter().any(|end| word.ends_with(end))
-            }
+            _ => false,
         }
     }
 }
@@ -133,6 +160,10 @@ impl Session<'_> {
     /// Carries the call out, by the stand-in where there is one and it wants to.
     pub(crate) async fn reach(&self, call: &HostCall, outgoing: Option<&Outgoing>) -> Option<Result<Json>> {
         let outgoing = outgoing.filter(|_| !call.stays_here())?;
+        for secret in call.secrets() {
+            // Opened to be blotted out of the answer, as in earnest. Where it cannot be, nobody here can repeat it.
+            let _ = self.open(&secret).await;
+        }
         let answer = self.order.world.stand_in()?.answer(outgoing).await?;
         Some(answer.map(|mut json| {
             cut(&mut json);

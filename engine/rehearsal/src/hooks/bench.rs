@@ -106,7 +106,7 @@ pub fn call_line(operation: &str, to: &str, arguments: &Json) -> String {
     let from = |at: usize| Json::Array(arguments.as_array().and_then(|all| all.get(at..)).unwrap_or_default().to_vec());
     let rest = match operation {
         // The machine, or method and address, are in `to`.
-        "exec" | "put" | "get" if !to.is_empty() => words(&from(1)),
+        "exec" | "ssh" | "put" | "get" | "disk.read" | "disk.write" | "disk.patch" if !to.is_empty() => words(&from(1)),
         http if http.starts_with("http.") && !to.is_empty() => words(&from(2)),
         "net.tcp" | "net.http" if !to.is_empty() => String::new(),
         _ => words(arguments),
@@ -279,7 +279,7 @@ impl Bench {
                 let below = call.arguments.get(0).and_then(Json::as_u64).unwrap_or(1).max(1);
                 Ok((chance(*locked(&self.seed), call.position) % below).into())
             }
-            "exec" => {
+            "exec" | "ssh" => {
                 let line = words(&call.arguments);
                 let healthy = muster_stdlib::rehearsed().find(|(part, _)| line.contains(part));
                 Ok(shaped("exec", json!({ "out": healthy.map_or("", |(_, out)| out) })))
@@ -345,6 +345,11 @@ impl Known {
         match call.operation {
             "put" | "disk.write" if good => {
                 self.files.insert((text(0), text(1)), at(2));
+            }
+            "disk.patch" if good => {
+                if let Some(Json::String(file)) = self.files.get_mut(&(text(0), text(1))) {
+                    *file = file.replace(&text(2), &text(3));
+                }
             }
             "dns.replace" if good => {
                 let key = (call.to.clone(), plain_name(&text(1)), text(2).to_uppercase());

@@ -9,6 +9,7 @@ use crate::effects::BEGINNING;
 use muster_hooks::{Budget, HookEnd};
 use muster_ports::*;
 use muster_provider_simulated::VirtualClock;
+use muster_runsheet::Need;
 use std::sync::Arc;
 
 /// Who answers.
@@ -43,9 +44,37 @@ pub async fn run_hook(case: &HookCase, world: &HookWorld, undo: bool) -> Result<
             .help("write the hook that takes it back, and name it: `undo = ...`"));
     }
     if !world.live.is_empty() {
+        may_be_live(case, &world.live)?;
         return Ok(play(case, world, undo, Arc::new(SystemClock)).await);
     }
     in_virtual_time(|| async { play(case, world, undo, Arc::new(VirtualClock::starting_at(BEGINNING))).await })
+}
+
+/// Only what the contract names, and only for the hook that somebody has named.
+fn may_be_live(case: &HookCase, live: &[String]) -> Result<()> {
+    if let Some(done) = &case.takes_back {
+        let name = &case.sheet.name;
+        return Err(Failure::refused(format!(
+            "hook `{name}` takes back what `{}` did, which would be made first",
+            done.name
+        ))
+        .help(format!("run `{}` for real, with `--undo`", done.name)));
+    }
+    let needs = case.sheet.needs.iter().map(|need| need.filled(&case.arguments));
+    let named = needs.filter_map(|need| match need {
+        Need::Http { origin } => Some(origin.trim_end_matches('/').to_owned()),
+        Need::Dns { server } | Need::Mail { server } => Some(server),
+        _ => None,
+    });
+    let named: Vec<String> = named.collect();
+    match live.iter().find(|name| !named.iter().any(|known| known == name.trim_end_matches('/'))) {
+        None => Ok(()),
+        Some(other) => {
+            let known = if named.is_empty() { "nothing beyond the sites".to_owned() } else { named.join(", ") };
+            Err(Failure::refused(format!("the contract of hook `{}` does not name `{other}`", case.sheet.name))
+                .help(format!("it names {known}")))
+        }
+    }
 }
 
 async fn play(case: &HookCase, world: &HookWorld, undo: bool, clock: Arc<dyn Clock>) -> Vec<HookRun> {
@@ -54,7 +83,6 @@ async fn play(case: &HookCase, world: &HookWorld, undo: bool, clock: Arc<dyn Clo
         bench = bench.with_fakes_of(back.name.as_str(), &world.fakes);
     }
     bench.live = world.live.clone();
-    bench.cassette = world.cassette.clone().map(Tape::new);
     let begin = |undo: bool| Try {
         case,
         sheet: if undo { case.undo.as_ref().unwrap_or(&case.sheet) } else { &case.sheet },
@@ -73,6 +101,7 @@ async fn play(case: &HookCase, world: &HookWorld, undo: bool, clock: Arc<dyn Clo
         runs.push(told(played, &record));
         bench.afresh(1);
     }
+    bench.cassette = world.cassette.clone().map(Tape::new);
     let record = Record::undoing(did);
     let mut played = Try { undo: case.takes_back.is_some(), ..begin(false) }.play(&clock, &bench, &record).await;
     if !undo && let Some(tape) = &bench.cassette {
