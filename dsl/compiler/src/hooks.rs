@@ -353,13 +353,13 @@ fn need_place(cx: &Context<'_>, module: usize, hook: &ast::Hook, expr: &ast::Exp
 
 fn resolve_need(cx: &Context<'_>, module: usize, hook: &ast::Hook, item: &ast::Expr) -> Option<Need> {
     let unknown = |word: &str, span: Span| {
-        let known = ["guest", "ssh", "disk", "bubble", "http", "dns", "mail", "secret"];
+        let known = ["guest", "ssh", "disk", "bubble", "http", "dns", "mail", "secret", "authority"];
         let diagnostic = Diagnostic::error(201, format!("there is no need `{word}`"), span, "unknown need");
         cx.report(match nearest(word, known) {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(span, near, certainty(word, &known)),
             None => diagnostic.help(
-                "needs are `guest`, `ssh`, `disk`, `bubble`, `http(\"https://…\")`, `dns(\"host\")`, `mail(\"host\")` and \
-                 `secret(name)`",
+                "needs are `guest`, `ssh`, `disk`, `bubble`, `http(\"https://…\")`, `dns(\"host\")`, `mail(\"host\")`, \
+                 `secret(name)` and `authority(\"file.pem\")`",
             ),
         })
     };
@@ -375,6 +375,7 @@ fn resolve_need(cx: &Context<'_>, module: usize, hook: &ast::Hook, item: &ast::E
             ("http", [origin]) => Some(Need::Http { origin: need_place(cx, module, hook, &origin.value)? }),
             ("dns", [server]) => Some(Need::Dns { server: need_place(cx, module, hook, &server.value)? }),
             ("mail", [server]) => Some(Need::Mail { server: need_place(cx, module, hook, &server.value)? }),
+            ("authority", [file]) => authority(cx, module, &file.value),
             ("secret", [secret]) => {
                 let ExprKind::Ref(reference) = &secret.value.kind else {
                     return cx.report(Diagnostic::error(
@@ -402,13 +403,36 @@ fn resolve_need(cx: &Context<'_>, module: usize, hook: &ast::Hook, item: &ast::E
                     ),
                 }
             }
-            (word @ ("http" | "dns" | "mail" | "secret"), _) => {
+            (word @ ("http" | "dns" | "mail" | "secret" | "authority"), _) => {
                 cx.report(Diagnostic::error(208, format!("`{word}` takes one argument"), call.span, "wrong arguments"))
             }
             (word, _) => unknown(word, call.callee.span),
         },
         _ => cx.report(Diagnostic::error(211, "this is not a need", item.span, "wrong kind")),
     }
+}
+
+/// Bytes of a file of authorities: some tens of certificates.
+const AUTHORITY_BYTES_MAX: usize = 64 << 10;
+
+/// The certificates become part of the sheet: a run needs no file, and the approver's hash covers whom it trusts.
+fn authority(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Option<Need> {
+    let file = cx.text(module, &Env::new(), expr)?;
+    let path = crate::load::beside(&cx.modules[module].path, &file);
+    let wrong = |what: String, label: &str| {
+        Diagnostic::error(701, what, expr.span, label)
+            .help("name a file with the public certificates of the authority, relative to this one: `-----BEGIN CERTIFICATE-----`")
+    };
+    let Some(pem) = cx.world.read(&path) else {
+        return cx.report(wrong(format!("there is no file `{path}`"), "no such file"));
+    };
+    if pem.contains("PRIVATE KEY-----") {
+        return cx.report(wrong(format!("`{path}` holds a private key"), "would be written into every runsheet"));
+    }
+    if !pem.contains("-----BEGIN CERTIFICATE-----") || pem.len() > AUTHORITY_BYTES_MAX {
+        return cx.report(wrong(format!("`{path}` holds no certificates, or too many"), "not an authority"));
+    }
+    Some(Need::Authority { pem })
 }
 
 /// `undo =` names a hook with the same parameters.

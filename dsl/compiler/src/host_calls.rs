@@ -116,6 +116,7 @@ impl Seen {
             Need::Http { .. } => self.objects.contains("http"),
             Need::Dns { .. } => self.objects.contains("dns"),
             Need::Mail { .. } => self.objects.contains("mail"),
+            Need::Authority { .. } => ["http", "mail"].iter().any(|object| self.objects.contains(*object)),
             // The host may sign a request with it.
             Need::Secret { name, .. } => self.any_secret || self.secrets.contains(name) || self.reaches_outside(),
         }
@@ -199,7 +200,9 @@ impl Look<'_> {
     fn known(&mut self, call: &FnCallExpr, position: Position, method: bool) {
         let name = call.name.as_str();
         let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic());
-        let of_host = || OBJECTS.iter().flat_map(|(_, calls)| calls.iter()).chain(&MACHINE).chain([&SSH]).chain(&DISK).chain(&VALUES);
+        let of_host = || {
+            OBJECTS.iter().flat_map(|(_, calls)| calls.iter()).chain(&MACHINE).chain([&SSH]).chain(&DISK).chain(&VALUES)
+        };
         let exists = standard().contains(name)
             || self.own.contains(name)
             || WORDS.contains(&name)

@@ -376,6 +376,8 @@ pub enum Need {
     Mail { server: String },
     /// A secret of the plans, by its name there and by its key in the keyring.
     Secret { name: String, key: String },
+    /// Certificates, as PEM, that TLS connections of this hook are held against, in place of the public authorities.
+    Authority { pem: String },
 }
 
 impl Need {

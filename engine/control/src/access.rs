@@ -3,6 +3,7 @@
 use crate::answers::StatusAnswer;
 use crate::dossier;
 use crate::history::evidence;
+use crate::repoint;
 use crate::request::{Event, Request, Sink};
 use crate::service::{self, Control, Parts};
 use crate::sites::Sites;
@@ -262,6 +263,9 @@ impl Reader {
                 service::answer(&status)
             }
             Request::Points { group } => service::answer(&service::points(&self.replicator, group.clone()).await?),
+            Request::RepointSheet { plan, point } => {
+                service::answer(&repoint::planned(&self.store, &self.replicator, plan, point).await?)
+            }
             Request::CleanupSheet { plan } => service::answer(&service::cleanup_sheet(&self.store, plan).await?),
             Request::Image { point, machine } => {
                 service::answer(&service::image(&self.replicator, point, machine).await?)

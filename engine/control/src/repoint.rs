@@ -1,8 +1,9 @@
 //! Which failover is landed again when a person names another point, and the sheet of it.
 
-use crate::service::{newest_first, plan_state};
+use crate::service::{check_points, newest_first, plan_state};
 use muster_journal::{LoadedRun, RunStatus, RunStore};
 use muster_ports::{Failure, PlanName, Result, StateStore};
+use muster_replication::Replicator;
 use muster_runsheet::{Kind, Phase, PlanState, Runsheet};
 use std::sync::Arc;
 
@@ -32,6 +33,18 @@ fn nothing(plan: &PlanName, state: PlanState) -> Failure {
     let legal: Vec<String> = state.legal().iter().map(ToString::to_string).collect();
     Failure::refused(format!("`repoint` of `{plan}` is not legal now (E0601): no failover of it waits for its commit"))
         .help(format!("legal now: {}", legal.join(", ")))
+}
+
+/// The sheet that a repoint would carry out now; nothing is begun.
+pub(crate) async fn planned(
+    store: &Arc<dyn StateStore>,
+    replicator: &Replicator,
+    plan: &PlanName,
+    point: &str,
+) -> Result<Runsheet> {
+    let sheet = sheet(store, &failover(store, plan).await?, point).await?;
+    check_points(replicator, &sheet).await?;
+    Ok(sheet)
 }
 
 /// The sheet that lands it again. It goes on from the run that has left the source, however often it was landed again.

@@ -82,6 +82,11 @@ pub enum Request {
         who: String,
         why: String,
     },
+    /// The runsheet that a repoint would carry out.
+    RepointSheet {
+        plan: PlanName,
+        point: String,
+    },
     /// Land the plan's failover again from another recovery point.
     Repoint {
         plan: PlanName,

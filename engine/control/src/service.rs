@@ -97,6 +97,18 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
 }
 
+/// Whether the points that a sheet will pick are there: better said now than once production has been stopped.
+pub(crate) async fn check_points(replicator: &Replicator, sheet: &Runsheet) -> Result<()> {
+    for node in &sheet.nodes {
+        if let Action::PickPoint { group, choice } = &node.action
+            && *choice != PointChoice::Final
+        {
+            replicator.pick(group, choice).await?;
+        }
+    }
+    Ok(())
+}
+
 impl Control {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { name, vault_url, store, sites, clock, random } = parts;
@@ -148,7 +160,7 @@ impl Control {
             Request::CleanupSheet { plan } => answer(&cleanup_sheet(&self.store, &plan).await?),
             Request::Start { sheet, who, why, wait, presigned } => {
                 self.keep_replicating();
-                self.check_points(&sheet).await?;
+                check_points(&self.replicator, &sheet).await?;
                 let opening = Opening { who, why, incident: None, signed: presigned };
                 answer(&self.runs.start(*sheet, opening, Follow { sink, wait }).await?)
             }
@@ -165,6 +177,9 @@ impl Control {
             Request::Pause { run, who, why } => Ok(json!({ "driven": self.runs.pause(&run, who, why).await? })),
             Request::Amend { run, sheet, who, why } => {
                 Ok(json!({ "driven": self.runs.amend(&run, &sheet, who, why).await? }))
+            }
+            Request::RepointSheet { plan, point } => {
+                answer(&repoint::planned(&self.store, &self.replicator, &plan, &point).await?)
             }
             Request::Repoint { plan, point, who, why, wait } => {
                 self.keep_replicating();
@@ -233,7 +248,7 @@ impl Control {
     async fn repoint(&self, plan: &PlanName, point: &str, opening: Opening, follow: Follow) -> Result<RunAnswer> {
         let found = repoint::failover(&self.store, plan).await?;
         let sheet = repoint::sheet(&self.store, &found, point).await?;
-        self.check_points(&sheet).await?;
+        check_points(&self.replicator, &sheet).await?;
         if found.state.status == RunStatus::Open {
             self.runs.leave_open(&found.run, &opening.who, &opening.why).await?;
         }
@@ -249,18 +264,6 @@ impl Control {
         let key = format!("engine/takeover/{:010}", epoch.0);
         self.store.write(vec![Write::put(key, value.to_string())]).await?;
         self.runs.executor().note_takeover(taken);
-        Ok(())
-    }
-
-    /// Whether the points that a sheet will pick are there: better said now than once production has been stopped.
-    async fn check_points(&self, sheet: &Runsheet) -> Result<()> {
-        for node in &sheet.nodes {
-            if let Action::PickPoint { group, choice } = &node.action
-                && *choice != PointChoice::Final
-            {
-                self.replicator.pick(group, choice).await?;
-            }
-        }
         Ok(())
     }
 

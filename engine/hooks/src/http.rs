@@ -5,6 +5,7 @@ use crate::secret::Hidden;
 use muster_ports::{Failure, FailureClass, Result};
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::Uri;
 
@@ -20,6 +21,8 @@ pub struct HttpRequest {
     pub content_type: Option<&'static str>,
     /// What the script adds, credentials among them.
     pub headers: Vec<(String, Hidden)>,
+    /// As PEM: what the origin's certificate is held against; `None` is the public authorities.
+    pub authorities: Option<String>,
     /// On writes: the same for every repetition of the same call.
     pub idempotency_key: Option<String>,
     pub within: Duration,
@@ -88,7 +91,12 @@ pub(crate) async fn exchange(request: &HttpRequest) -> Result<HttpReply> {
 fn exchange_blocking(request: &HttpRequest) -> Result<HttpReply> {
     // Redirects are followed by hand, since a hook may not be led to another origin; proxies of the environment would
     // see what only the origin may see.
+    let mut tls = ureq::tls::TlsConfig::builder();
+    if let Some(pem) = &request.authorities {
+        tls = tls.root_certs(ureq::tls::RootCerts::Specific(certificates(pem)?));
+    }
     let agent: ureq::Agent = ureq::Agent::config_builder()
+        .tls_config(tls.build())
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
@@ -110,6 +118,18 @@ fn exchange_blocking(request: &HttpRequest) -> Result<HttpReply> {
         "`{}` redirects more than {HTTP_REDIRECTS_MAX} times (limit `redirects`)",
         request.url
     )))
+}
+
+fn certificates(pem: &str) -> Result<Arc<Vec<ureq::tls::Certificate<'static>>>> {
+    let mut found = Vec::new();
+    for item in ureq::tls::parse_pem(pem.as_bytes()) {
+        match item {
+            Ok(ureq::tls::PemItem::Certificate(certificate)) => found.push(certificate),
+            Ok(_) => {}
+            Err(error) => return Err(Failure::permanent(format!("an authority of this hook does not read: {error}"))),
+        }
+    }
+    Ok(Arc::new(found))
 }
 
 fn redirected(request: &HttpRequest, from: &str, location: &str) -> Result<String> {

@@ -9,6 +9,8 @@ use crate::secret::Hidden;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_ports::{Failure, Result, Timestamp};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub struct MailOrder {
     pub server: String,
     pub tls: MailTls,
     pub login: Option<(String, Hidden)>,
+    /// As PEM: what the server's certificate is held against; `None` is the public authorities.
+    pub authorities: Option<String>,
     pub from: String,
     pub to: Vec<String>,
     /// Headers and body with CRLF, not yet dot-stuffed.
@@ -164,12 +168,12 @@ fn send_blocking(order: &MailOrder) -> Result<()> {
                     .help("use port 465 with `tls: \"tls\"`, or `tls: \"none\"` for a relay beside the engine"));
             }
             talk.say("STARTTLS", &[220])?;
-            let mut talk = Talk::new(encrypted(&host, talk.stream.into_inner())?, order);
+            let mut talk = Talk::new(encrypted(&host, order.authorities.as_deref(), talk.stream.into_inner())?, order);
             talk.hello()?;
             talk.letter()
         }
         MailTls::Tls => {
-            let mut talk = Talk::new(encrypted(&host, stream)?, order);
+            let mut talk = Talk::new(encrypted(&host, order.authorities.as_deref(), stream)?, order);
             talk.greeting()?;
             talk.hello()?;
             talk.letter()
@@ -179,10 +183,20 @@ fn send_blocking(order: &MailOrder) -> Result<()> {
 
 type Encrypted = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
 
-fn encrypted(host: &str, stream: TcpStream) -> Result<Encrypted> {
+fn encrypted(host: &str, authorities: Option<&str>, stream: TcpStream) -> Result<Encrypted> {
     let bug = |error: rustls::Error| Failure::permanent(format!("no TLS to mail server `{host}`: {error}"));
     let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    match authorities {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let certificate = certificate.map_err(|error| error.to_string());
+                let added = certificate.and_then(|it| roots.add(it).map_err(|error| error.to_string()));
+                added
+                    .map_err(|error| Failure::permanent(format!("an authority of this hook does not read: {error}")))?;
+            }
+        }
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

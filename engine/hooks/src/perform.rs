@@ -110,7 +110,17 @@ impl Session<'_> {
         }
         let idempotency_key = (*method != "GET").then(|| self.key_of(position, hash));
         let within = HTTP_CALL_MAX.min(self.left());
-        let request = HttpRequest { method, url, origin, body, content_type, headers: opened, idempotency_key, within };
+        let request = HttpRequest {
+            method,
+            url,
+            origin,
+            body,
+            content_type,
+            headers: opened,
+            authorities: self.authorities(),
+            idempotency_key,
+            within,
+        };
         let reply = self.order.world.http(&request).await?;
         Ok(json!({ "status": reply.status, "headers": reply.headers, "body": reply.body, "cut": reply.cut }))
     }
@@ -184,6 +194,16 @@ impl Session<'_> {
         }
     }
 
+    /// Whom TLS connections of this hook are held against, when the contract says so.
+    fn authorities(&self) -> Option<String> {
+        let named = self.needs.iter().filter_map(|need| match need {
+            Need::Authority { pem } => Some(pem.as_str()),
+            _ => None,
+        });
+        let all: Vec<&str> = named.collect();
+        (!all.is_empty()).then(|| all.join("\n"))
+    }
+
     /// The one server that the contract names.
     fn only_server(&self, what: &str, of: impl Fn(&Need) -> Option<&String>) -> Result<&str> {
         match self.needs.iter().filter_map(&of).collect::<Vec<_>>().as_slice() {
@@ -243,6 +263,7 @@ impl Session<'_> {
             server: server.to_owned(),
             tls: mail.tls,
             login,
+            authorities: self.authorities(),
             from: mail.letter.from.clone(),
             to: mail.letter.to.clone(),
             message: mail.letter.compose(self.host.clock.now(), &self.key_of(position, hash))?,

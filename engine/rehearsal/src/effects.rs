@@ -148,6 +148,7 @@ fn need_words(need: &Need) -> String {
         Need::Dns { server } => format!("dns {server}"),
         Need::Mail { server } => format!("mail {server}"),
         Need::Secret { name, .. } => format!("secret {name}"),
+        Need::Authority { .. } => "authority".to_owned(),
     }
 }
 

@@ -8,3 +8,4 @@ mod http;
 mod packages;
 mod replay;
 mod support;
+mod tls;
