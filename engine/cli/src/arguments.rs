@@ -330,6 +330,9 @@ pub enum Command {
         /// The point to land from (see `points`).
         #[arg(long, value_name = "POINT")]
         point: String,
+        /// Show what would be done, and how long it would take; nothing is begun.
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         options: RunOptions,
     },

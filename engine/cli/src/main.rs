@@ -107,7 +107,8 @@ async fn run(arguments: Arguments) -> Result<Exit> {
             operate::start(common, &plan, Kind::Reprotect, None, false, &options).await
         }
         Command::Resume { run, options } => operate::resume(common, run, &options).await,
-        Command::Repoint { plan, point, options } => operate::repoint(common, plan, point, &options).await,
+        Command::Repoint { plan, point, dry_run: true, .. } => dry_run::repoint(common, plan, point).await,
+        Command::Repoint { plan, point, options, .. } => operate::repoint(common, plan, point, &options).await,
         Command::Pause { run, signature } => people::pause(common, run, &signature).await,
         Command::Amend { run, file, signature } => people::amend(common, run, &file, &signature).await,
         Command::Decide { run, step, decision, signature } => {

@@ -2,15 +2,15 @@
 //! nothing.
 
 use super::foresee::{Asked, Prepared, of_file, prepare};
-use super::operate;
+use super::{open, operate};
 use crate::arguments::{Common, View};
 use crate::exit::Exit;
 use crate::output;
-use muster_control::write_whole;
+use muster_control::{Request, write_whole};
 use muster_forecast::Conditions;
 use muster_forecast::view::{self, Looks};
-use muster_ports::Result;
-use muster_runsheet::seal;
+use muster_ports::{PlanName, Result};
+use muster_runsheet::{Runsheet, seal};
 use std::path::{Path, PathBuf};
 
 pub async fn dry_run(common: &Common, asked: &Asked, file: Option<PathBuf>, shown: View) -> Result<Exit> {
@@ -24,6 +24,15 @@ pub async fn dry_run(common: &Common, asked: &Asked, file: Option<PathBuf>, show
         output::say(format!("runsheet {} written to {}", sheet.hash().short(), file.display()));
     }
     print(common, &prepared, shown, false)?;
+    Ok(Exit::Done)
+}
+
+/// What landing the plan's failover again would do. Asked is a reader: whoever holds the vault goes on undisturbed.
+pub async fn repoint(common: &Common, plan: String, point: String) -> Result<Exit> {
+    let access = open::reading(common, None).await?;
+    let sheet: Result<Runsheet> = access.ask(&Request::RepointSheet { plan: PlanName::new(plan), point }, common).await;
+    access.close().await;
+    print(common, &of_file(common, sheet?).await, View::Table, false)?;
     Ok(Exit::Done)
 }
 

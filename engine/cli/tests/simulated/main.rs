@@ -19,6 +19,7 @@ mod inputs;
 mod keys;
 mod kills;
 mod large;
+mod needs;
 mod people;
 mod refusals;
 mod repoint;

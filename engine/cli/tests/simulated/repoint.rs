@@ -44,6 +44,14 @@ fn a_failover_is_landed_again_and_production_turns_round_from_there() {
     shop.play(&["failover", "shop", "--planned"]);
     let first = shop.run_id();
     shop.type_in(&["repoint", "shop", "--point", "nope"]).ends(1).says(&["a point `nope`", "muster points"]);
+    // Shown first, by a reader: what would be done, and nothing of it.
+    let runs = shop.json(&["runs"]);
+    shop.type_in(&["repoint", "shop", "--point", "nope", "--dry-run"]).ends(1).says(&["a point `nope`"]);
+    let shown = shop.json(&["repoint", "shop", "--point", &point, "--dry-run"]);
+    assert!(shown.to_string().contains("leave/stop/db") && shown.to_string().contains(&point), "{shown}");
+    let table = shop.type_in(&["repoint", "shop", "--point", &point, "--dry-run"]).ends(0).out;
+    assert!(table.contains("leave/stop/db"), "{table}");
+    assert_eq!(shop.json(&["runs"]), runs, "nothing was begun");
     shop.play(&["repoint", "shop", "--point", &point, "--why", "the last orders are rubbish"]);
     assert_landed_from(&shop, &point);
     assert_eq!(status_of(&shop, &first), "done");
