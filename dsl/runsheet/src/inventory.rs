@@ -75,7 +75,6 @@ pub struct Capabilities {
     pub disk_files: bool,
 }
 
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Power {

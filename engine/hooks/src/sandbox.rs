@@ -242,13 +242,7 @@ fn exec(line: &Line, machine: &Machine, command: &Dynamic, options: Map) -> Outc
             other => return mistake(format!("`exec` knows `stdin` and `within`, not `{other}`")),
         }
     }
-    let call = HostCall::Exec {
-        machine: machine.0.clone(),
-        program,
-        arguments,
-        stdin,
-        within,
-    };
+    let call = HostCall::Exec { machine: machine.0.clone(), program, arguments, stdin, within };
     line.ask(call).map(|json| from_json(&json))
 }
 

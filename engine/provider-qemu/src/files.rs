@@ -15,7 +15,7 @@
 //! Not here: other file systems, LVM, RAID, encrypted disks, logical partitions of an MBR. Each is refused by name.
 
 use crate::folder::{MachineRecord, at, remove};
-use crate::host::{self, Host};
+use crate::host::Host;
 use crate::limits;
 use crate::process::missing;
 use crate::shell::{memory, path_of};
