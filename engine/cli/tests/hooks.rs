@@ -109,7 +109,7 @@ fn a_hook_runs_against_its_fakes_and_shows_what_it_did() {
     for (words, said) in [
         (&["hook", "run", "swign"][..], "no hook `swign`"),
         (&["hook", "run", "swing", "too=1"], "no parameter `too`"),
-        (&["hook", "run", "swing", "to=here"], "`here` is not a ip"),
+        (&["hook", "run", "swing", "to=here"], "`here` is no ip"),
         (&["hook", "run", "swing", "--step", "doors.swign"], "no step `doors.swign` runs hook `swing`"),
         (&["hook", "run", "swing", "--drill"], "leaves the bubble"),
     ] {

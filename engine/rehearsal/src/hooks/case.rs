@@ -112,7 +112,7 @@ impl HookCase {
                     .help(format!("its parameters: {known}")));
             };
             let value = read(checked, kind, text).ok_or_else(|| {
-                Failure::permanent(format!("`{text}` is not a {kind}, as `{name}` of hook `{}` wants", self.sheet.name))
+                Failure::permanent(format!("`{text}` is no {kind}, as `{name}` of hook `{}` wants", self.sheet.name))
             })?;
             self.arguments.insert(name.clone(), value);
         }
