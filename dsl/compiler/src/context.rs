@@ -6,6 +6,7 @@ use crate::hooks::HookModel;
 use crate::machines::{MachineEntry, Places};
 use crate::names::Scope;
 use crate::routes::RouteModel;
+use crate::session::Parses;
 use crate::sites::SiteModel;
 use crate::value::{Env, Value};
 use muster_diagnostics::{Applicability, Diagnostic, FileId, Fix, SourceMap, Span};
@@ -14,6 +15,7 @@ use muster_syntax::ast;
 use std::cell::RefCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The code of a machine that is nowhere.
 pub(crate) const UNKNOWN_MACHINE: u16 = 301;
@@ -58,7 +60,8 @@ fn is_unknown_name(diagnostic: &Diagnostic) -> bool {
 pub(crate) struct Module {
     pub path: String,
     pub file: FileId,
-    pub ast: ast::File,
+    /// Shared with the session that read it.
+    pub ast: Arc<ast::File>,
     pub scope: Scope,
     /// Paths as written in `use`, and the module each leads to; `None` when there is none (already reported).
     pub uses: BTreeMap<String, Option<usize>>,
@@ -89,10 +92,12 @@ pub(crate) struct Context<'w> {
     diagnostics: RefCell<Vec<Diagnostic>>,
     /// Places the parser could not read.
     pub unread: Vec<Span>,
+    /// What was read before, so that nothing is read twice.
+    pub parses: Parses,
 }
 
 impl<'w> Context<'w> {
-    pub(crate) fn new(world: &'w dyn World) -> Self {
+    pub(crate) fn new(world: &'w dyn World, parses: Parses) -> Self {
         Self {
             world,
             sources: SourceMap::default(),
@@ -113,6 +118,7 @@ impl<'w> Context<'w> {
             unknown_machines: RefCell::default(),
             diagnostics: RefCell::default(),
             unread: Vec::new(),
+            parses,
         }
     }
 
@@ -126,6 +132,13 @@ impl<'w> Context<'w> {
     }
     pub(crate) fn extend(&self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
         self.diagnostics.borrow_mut().extend(diagnostics);
+    }
+    /// How many there are, to ask with [`Self::pushed_since`] what came behind.
+    pub(crate) fn pushed(&self) -> usize {
+        self.diagnostics.borrow().len()
+    }
+    pub(crate) fn pushed_since(&self, mark: usize) -> Vec<Diagnostic> {
+        self.diagnostics.borrow().get(mark..).unwrap_or_default().to_vec()
     }
     pub(crate) fn errors(&self) -> usize {
         self.diagnostics.borrow().iter().filter(|diagnostic| diagnostic.is_error()).count()

@@ -26,16 +26,19 @@ mod model;
 mod names;
 mod net;
 mod objective;
+mod order;
 mod people;
 mod plans;
 mod policies;
 mod promises;
 mod providers;
 mod quantity;
+mod reach;
 mod readiness;
 mod routes;
 mod script;
 mod secrets;
+mod session;
 mod sites;
 mod steps;
 mod suggest;
@@ -46,6 +49,7 @@ mod windows;
 
 pub use hook_facts::HookFacts;
 pub use lower::{cleanup_sheet, cleanup_sheet_from, repoint_sheet};
+pub use session::Session;
 
 use context::Context;
 use hooks::HookModel;
@@ -55,6 +59,7 @@ use muster_runsheet::{
     Direction, Duration, Estate, GroupName, Hash, Kind, MachineName, Operation, PlanName, Runsheet, SiteName,
 };
 use routes::RouteModel;
+use session::{Memory, Verdicts};
 use std::collections::BTreeMap;
 
 /// Where texts come from. Paths are relative to the folder of the plans and use `/`.
@@ -140,7 +145,12 @@ pub struct Checked {
 
 /// Reads and checks files and everything they use, and compiles every operation of every plan in both directions.
 pub fn check(world: &dyn World, files: &[String]) -> Checked {
-    let mut cx = Context::new(world);
+    check_again(world, files, &mut Memory::default(), None)
+}
+
+/// The same, with what an earlier check found out: its program, and what is remembered beside it.
+fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: Option<&Program>) -> Checked {
+    let mut cx = Context::new(world, std::mem::take(&mut memory.parses));
     load::load(&mut cx, files);
     names::collect(&mut cx);
     sites::resolve_sites(&mut cx);
@@ -168,15 +178,17 @@ pub fn check(world: &dyn World, files: &[String]) -> Checked {
         main: cx.main,
     };
     checks::check(&cx, &program, &policies, &mut resolved);
+    let mut verdicts = Verdicts::new(&mut memory.verdicts, last, &program);
     for plan in resolved {
         if plan.steps_whole {
-            compile_all(&cx, &program, &plan.model);
+            verdicts.judge(&cx, &plan.model, || compile_all(&cx, &program, &plan.model));
         }
         program.plans.insert(plan.model.name.clone(), (plan.model, plan.whole));
     }
     let tests = tests::resolve(&cx, &program);
     cx.warn_unused_imports();
     let diagnostics = cx.take_diagnostics();
+    memory.parses = std::mem::take(&mut cx.parses);
     let plans = program.plans.values().map(|(plan, sound)| facts_of(&program, plan, *sound)).collect();
     Checked { sources: cx.sources, diagnostics, estate: program.estate.clone(), plans, tests, program }
 }

@@ -57,12 +57,14 @@ fn read_all<'f>(cx: &mut Context<'_>, files: impl Iterator<Item = &'f String>, n
 }
 
 fn add(cx: &mut Context<'_>, path: String, text: String) -> usize {
-    let file = cx.sources.add(path.clone(), text.clone());
-    let parse = muster_syntax::parse(file, &text);
-    cx.unread.extend(parse.diagnostics.iter().filter(|found| found.is_error()).map(|found| found.primary.span));
-    cx.unread.extend(parse.unread);
-    cx.extend(parse.diagnostics);
-    cx.modules.push(Module { path, file, ast: parse.ast, scope: Scope::default(), uses: BTreeMap::new() });
+    let file = cx.sources.add(path.clone(), text.as_str());
+    let parsed = cx.parses.read(file, text);
+    cx.unread.extend(parsed.diagnostics.iter().filter(|found| found.is_error()).map(|found| found.primary.span));
+    cx.unread.extend(parsed.unread.iter().copied());
+    let ast = parsed.ast.clone();
+    let diagnostics = parsed.diagnostics.clone();
+    cx.extend(diagnostics);
+    cx.modules.push(Module { path, file, ast, scope: Scope::default(), uses: BTreeMap::new() });
     cx.modules.len() - 1
 }
 

@@ -5,7 +5,7 @@ use muster_diagnostics::Span;
 use muster_runsheet::{Direction, Duration, Kind, Operation, Otherwise, PointChoice, RetrySheet};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PlanModel {
     pub name: String,
     pub span: Span,
@@ -42,7 +42,7 @@ impl PlanModel {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StageModel {
     pub name: String,
     pub after: Vec<String>,
@@ -50,7 +50,7 @@ pub(crate) struct StageModel {
     pub span: Span,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum LineModel {
     Step(Box<StepModel>),
     When(Condition, Vec<LineModel>),
@@ -60,7 +60,7 @@ pub(crate) enum LineModel {
     Sequence(Vec<LineModel>),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StepModel {
     pub verb: VerbModel,
     /// Templates around it: `cluster`.
@@ -78,7 +78,7 @@ pub(crate) struct StepModel {
     pub made_by: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum VerbModel {
     Start { machines: Vec<(String, Span)>, in_turn: bool },
     Stop { machines: Vec<(String, Span)>, in_turn: bool },

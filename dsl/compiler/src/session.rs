@@ -1,0 +1,204 @@
+//! Checks that follow each other closely, as in an editor: what did not change is neither read nor compiled again.
+//!
+//! ```text
+//! text  == the text read before under this number  -> its tree
+//! plan  == the plan before, and all it may name     -> what compiling its operations said
+//! ```
+//!
+//! Architecture invariant: a session never says anything that a fresh check of the same texts would not say. Whatever
+//! joins files and plans is therefore done again in every check; only pure functions of one text or of one plan and what
+//! surrounds it are remembered.
+
+use crate::context::Context;
+use crate::model::{LineModel, PlanModel, VerbModel};
+use crate::value::Value;
+use crate::{Checked, Program, World, check_again};
+use muster_diagnostics::{Diagnostic, FileId, Span};
+use muster_runsheet::Estate;
+use muster_syntax::ast;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Checks of the same plans, one after the other.
+#[derive(Debug, Default)]
+pub struct Session {
+    memory: Memory,
+    last: Option<Checked>,
+}
+
+impl Session {
+    /// What [`crate::check`] would answer.
+    pub fn check(&mut self, world: &dyn World, files: &[String]) -> &Checked {
+        let before = self.last.as_ref().map(|checked| &checked.program);
+        let checked = check_again(world, files, &mut self.memory, before);
+        self.last.insert(checked)
+    }
+}
+
+/// What outlives a check.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub parses: Parses,
+    /// What compiling each plan said.
+    pub verdicts: BTreeMap<String, Vec<Diagnostic>>,
+}
+
+/// Trees by the number of their file: places in a tree carry that number.
+#[derive(Debug, Default)]
+pub(crate) struct Parses(BTreeMap<FileId, Parsed>);
+
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    text: String,
+    pub ast: Arc<ast::File>,
+    pub diagnostics: Vec<Diagnostic>,
+    pub unread: Vec<Span>,
+}
+
+impl Parses {
+    /// Reads the text, if it is not the one that was read before.
+    pub(crate) fn read(&mut self, file: FileId, text: String) -> &Parsed {
+        let known = self.0.remove(&file).filter(|known| known.text == text);
+        self.0.entry(file).or_insert(known.unwrap_or_else(|| {
+            let parse = muster_syntax::parse(file, &text);
+            Parsed { text, ast: Arc::new(parse.ast), diagnostics: parse.diagnostics, unread: parse.unread }
+        }))
+    }
+}
+
+/// Which plans have to be compiled again.
+pub(crate) struct Verdicts<'m> {
+    /// What is known from before; empty when what all plans share has changed.
+    old: BTreeMap<String, Vec<Diagnostic>>,
+    before: Option<&'m Program>,
+    new: &'m mut BTreeMap<String, Vec<Diagnostic>>,
+    /// Machines and groups that are not what they were.
+    changed: BTreeSet<String>,
+}
+
+impl<'m> Verdicts<'m> {
+    pub(crate) fn new(
+        verdicts: &'m mut BTreeMap<String, Vec<Diagnostic>>,
+        before: Option<&'m Program>,
+        now: &Program,
+    ) -> Self {
+        let old = std::mem::take(verdicts);
+        let mut changed = BTreeSet::new();
+        let same = before.is_some_and(|before| {
+            differing(&before.estate.machines, &now.estate.machines, &mut changed);
+            differing(&before.estate.groups, &now.estate.groups, &mut changed);
+            share(before, now, &changed)
+        });
+        Self { old: if same { old } else { BTreeMap::new() }, before, new: verdicts, changed }
+    }
+
+    /// Compiles the plan, or repeats what was said when that was done.
+    pub(crate) fn judge(&mut self, cx: &Context<'_>, plan: &PlanModel, compile: impl FnOnce()) {
+        let before = self.before.and_then(|program| program.plans.get(&plan.name));
+        let same = before.is_some_and(|(before, _)| before == plan) && !self.is_touched(plan);
+        let said = match self.old.remove(&plan.name).filter(|_| same) {
+            Some(said) => {
+                cx.extend(said.iter().cloned());
+                said
+            }
+            None => {
+                let mark = cx.pushed();
+                compile();
+                cx.pushed_since(mark)
+            }
+        };
+        self.new.insert(plan.name.clone(), said);
+    }
+
+    /// A machine or a group that the plan may look at is not what it was. Texts name machines inside braces, so any text
+    /// that contains the name counts.
+    fn is_touched(&self, plan: &PlanModel) -> bool {
+        if self.changed.is_empty() {
+            return false;
+        }
+        let known = |name: &String| self.changed.contains(name);
+        if plan.machines.keys().any(known) || plan.groups.iter().any(known) {
+            return true;
+        }
+        let mut texts = Vec::new();
+        plan.stages.iter().for_each(|stage| texts_of(&stage.lines, &mut texts));
+        texts.iter().any(|text| self.changed.iter().any(|name| text.contains(name.as_str())))
+    }
+}
+
+/// What every plan may look at is the same. Destructured, so that a new part is not forgotten here.
+fn share(before: &Program, now: &Program, changed: &BTreeSet<String>) -> bool {
+    let Program { estate, routes, hooks, secrets, plans: _, inventory, ranges, main: _ } = now;
+    let Estate { sites, routes: route_sheets, policies, groups: _, machines: _, teams } = estate;
+    let old = &before.estate;
+    let (hooks, hooks_before) = (format!("{hooks:?}"), format!("{:?}", before.hooks));
+    (sites, route_sheets, policies, teams) == (&old.sites, &old.routes, &old.policies, &old.teams)
+        && (routes, secrets, inventory, ranges) == (&before.routes, &before.secrets, &before.inventory, &before.ranges)
+        && hooks == hooks_before
+        // A default of a hook names what no plan does.
+        && !changed.iter().any(|name| hooks.contains(name.as_str()))
+}
+
+/// The names whose entries differ.
+fn differing<K: Ord + Borrow<str>, V: PartialEq>(
+    before: &BTreeMap<K, V>,
+    now: &BTreeMap<K, V>,
+    found: &mut BTreeSet<String>,
+) {
+    let gone = before.keys().filter(|name| !now.contains_key::<str>((*name).borrow()));
+    let other =
+        now.iter().filter(|(name, value)| before.get::<str>((*name).borrow()) != Some(*value)).map(|(name, _)| name);
+    found.extend(gone.chain(other).map(|name| name.borrow().to_owned()));
+}
+
+fn texts_of<'p>(lines: &'p [LineModel], texts: &mut Vec<&'p str>) {
+    for line in lines {
+        match line {
+            LineModel::Step(step) => texts_of_verb(&step.verb, texts),
+            LineModel::When(_, lines)
+            | LineModel::Parallel(lines)
+            | LineModel::Down(lines)
+            | LineModel::Sequence(lines) => texts_of(lines, texts),
+        }
+    }
+}
+
+fn texts_of_verb<'p>(verb: &'p VerbModel, texts: &mut Vec<&'p str>) {
+    match verb {
+        VerbModel::Start { machines, in_turn: _ } | VerbModel::Stop { machines, in_turn: _ } => {
+            texts.extend(machines.iter().map(|(name, _)| name.as_str()));
+        }
+        VerbModel::Create { machines, from } => {
+            texts.extend(machines.iter().map(|(name, _)| name.as_str()));
+            texts.push(from);
+        }
+        VerbModel::Check { machines, probe: _, arguments } => {
+            texts.extend(machines.iter().map(|(name, _)| name.as_str()));
+            arguments.values().for_each(|value| texts_of_value(value, texts));
+        }
+        VerbModel::Run { hook: _, arguments } => {
+            arguments.values().for_each(|value| texts_of_value(value, texts));
+        }
+        VerbModel::Approve { text, by: _ } | VerbModel::Manual { text, by: _ } | VerbModel::Notify { to: _, text } => {
+            texts.push(text);
+        }
+        VerbModel::Wait { duration: _ } => {}
+    }
+}
+
+fn texts_of_value<'p>(value: &'p Value, texts: &mut Vec<&'p str>) {
+    match value {
+        Value::Text(text) | Value::Cidr(text) | Value::Mac(text) | Value::Machine(text) | Value::Named(_, text) => {
+            texts.push(text);
+        }
+        Value::List(items) => items.iter().for_each(|item| texts_of_value(item, texts)),
+        Value::Int(_)
+        | Value::Bool(_)
+        | Value::Duration(_)
+        | Value::Size(_)
+        | Value::Rate(_)
+        | Value::Percent(_)
+        | Value::Ip(_) => {}
+    }
+}
