@@ -152,8 +152,9 @@ fn node(at: usize, shape: &Shape, after_no_return: bool, may_undo: bool) -> Node
         8 => (NodeKind::Check, Action::Start { machine: id.as_str().into(), site: "dr".into() }),
         _ => (NodeKind::Act, Action::Start { machine: id.as_str().into(), site: "dr".into() }),
     };
-    let (kind, action) =
-        if shape.no_return && may_undo { (NodeKind::Barrier, Action::NoReturn) } else { (kind, action) };
+    // A plan has one point of no return.
+    let no_return = shape.no_return && may_undo && !after_no_return;
+    let (kind, action) = if no_return { (NodeKind::Barrier, Action::NoReturn) } else { (kind, action) };
     Node {
         id: id.as_str().into(),
         kind,
