@@ -26,7 +26,6 @@ mod model;
 mod names;
 mod net;
 mod objective;
-mod order;
 mod people;
 mod plans;
 mod policies;
