@@ -2,7 +2,7 @@
 
 use crate::conditions::Conditions;
 use muster_runsheet::{EdgeKind, Kind, Runsheet, SheetPhase};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// By place in the sheet.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,8 @@ pub(crate) struct Chart {
 impl Chart {
     /// Edges from or to steps that are not there are left out: a sheet with such is refused where it is read.
     pub(crate) fn new(sheet: &Runsheet, conditions: &Conditions) -> Self {
-        let index: BTreeMap<_, u32> = sheet.nodes.iter().map(|node| &node.id).zip(0..).collect();
+        // Asked twice for each edge.
+        let index: HashMap<_, u32> = sheet.nodes.iter().map(|node| &node.id).zip(0..).collect();
         let mut before = vec![Vec::new(); sheet.nodes.len()];
         let mut after = vec![Vec::new(); sheet.nodes.len()];
         for edge in &sheet.edges {

@@ -32,10 +32,13 @@ pub struct SegmentWriter {
     open: Option<OpenSegment>,
     stored: Vec<SegmentRef>,
     /// At most one object is on its way while the next is filled.
-    upload: JoinSet<Result<(SegmentRef, Option<Vec<u8>>), VaultError>>,
+    upload: JoinSet<Result<Uploaded, VaultError>>,
     /// The memory of the last object that was stored.
     stored_buffer: Option<Vec<u8>>,
 }
+
+/// What was stored, and its memory when nobody else holds it.
+type Uploaded = (SegmentRef, Option<Vec<u8>>);
 
 struct OpenSegment {
     name: SegmentName,
