@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. Help texts are the man page.
 
 use crate::commands::bundle::BundleOptions;
+use crate::commands::extract::{FilesCommand, MaterialiseOptions, MountOptions, RestoreOptions, ScanOptions};
 use crate::commands::foresee::Asked;
 use crate::commands::hook::HookCommand;
 use crate::commands::report::ReportOptions;
@@ -203,15 +204,20 @@ pub enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Write the disks of a recovery point as raw image files.
-    Materialise {
-        point: String,
-        /// All machines of the point when none is named.
-        machines: Vec<String>,
-        /// Folder for the files `<machine>-<disk>.raw`.
-        #[arg(long, value_name = "FOLDER")]
-        to: PathBuf,
-    },
+    /// Write the disks of a recovery point as image files. Cut off, it leaves no half file under a final name.
+    Materialise(MaterialiseOptions),
+    /// Serve the disks of a recovery point as NBD on a Unix socket, read-only unless `--writable`, until interrupted.
+    Mount(MountOptions),
+    /// Files out of a recovery point without booting it: from ext2, ext3, ext4, NTFS and FAT.
+    #[command(subcommand)]
+    Files(FilesCommand),
+    /// Make an image file or a block device of this machine equal to a disk of a recovery point; only differences are
+    /// fetched and written. One that is in use is refused.
+    Restore(RestoreOptions),
+    /// Where an image file or a block device differs from a disk of a recovery point, found by hash. Changes nothing.
+    ///
+    /// Exits with 0 when it does not, with 1 when it does.
+    Scan(ScanOptions),
     /// Show what an operation would do and how long it would take; changes nothing.
     DryRun {
         #[command(flatten)]

@@ -14,8 +14,8 @@ mod output;
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
-    agent, bundle, check, diff, drift, dry_run, hook, import, keys, laboratory, machines, metrics, operate, people, plans,
-    replicate, report, show, test, upkeep, vault, watch, what_if,
+    agent, bundle, check, diff, drift, dry_run, extract, hook, import, keys, laboratory, machines, metrics, operate,
+    people, plans, replicate, report, show, test, upkeep, vault, watch, what_if,
 };
 use exit::Exit;
 use muster_ports::Result;
@@ -82,7 +82,11 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Point(command) => upkeep::point(common, command).await,
         Command::Scrub => upkeep::scrub(common).await,
         Command::Verify { point, all } => upkeep::verify(common, point, all).await,
-        Command::Materialise { point, machines, to } => vault::materialise(common, point, machines, &to).await,
+        Command::Materialise(options) => extract::materialise(common, options).await,
+        Command::Mount(options) => extract::mount(common, options).await,
+        Command::Files(command) => extract::files(common, command).await,
+        Command::Restore(options) => extract::restore(common, options).await,
+        Command::Scan(options) => extract::scan(common, options).await,
         Command::Runs => show::runs(common).await,
         Command::Log { run, verify } => show::log(common, run, verify).await,
         Command::DryRun { asked, output, view } => dry_run::dry_run(common, &asked, output, view).await,

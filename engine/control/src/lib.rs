@@ -9,7 +9,6 @@ pub mod answers;
 mod dossier;
 mod guarded;
 pub mod history;
-pub mod materialise;
 pub mod project;
 mod repoint;
 pub mod request;
@@ -22,7 +21,6 @@ pub mod words;
 
 pub use access::{Access, OpenOptions};
 pub use answers::*;
-pub use materialise::materialise;
 pub use project::{FolderWorld, INVENTORY_FILE, Project, plan_files, plan_files_named, write_inventory, write_whole};
 pub use request::{Event, Request, Sink};
 pub use upkeep::{ScrubAnswer, scrub_vault};

@@ -12,11 +12,11 @@ mod fat;
 mod windows;
 
 use crate::partitions::{Holds, Partition};
-use crate::reader::PartReader;
+use crate::reader::{OfSource, PartReader};
 use muster_ports::{BlockSource, Failure, Result};
 use serde::Serialize;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -119,6 +119,15 @@ fn unreadable(holds: Holds) -> Failure {
 fn damaged(what: impl std::fmt::Display) -> Failure {
     Failure::diverged(format!("the file system is damaged: {what}"))
         .help("try an older point, or `muster mount --writable` with the file system's own repair")
+}
+
+/// What went wrong below a file system: its disk, or else itself.
+fn of_reader(error: &(dyn std::error::Error + 'static)) -> Failure {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match inner.and_then(|inner| inner.downcast_ref::<OfSource>()) {
+        Some(OfSource(failure)) => failure.clone(),
+        None => damaged(error),
+    }
 }
 
 fn missing(path: &[OsString]) -> Failure {

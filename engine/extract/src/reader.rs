@@ -1,6 +1,6 @@
 //! A part of a disk as a stream that blocks, for readers of file systems that know nothing of tasks.
 
-use muster_ports::BlockSource;
+use muster_ports::{BlockSource, Failure};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -10,6 +10,18 @@ use tokio::runtime::Handle;
 const WINDOW_BYTES: u64 = 64 << 10;
 /// Windows kept: a table, a folder and a file or two.
 const WINDOWS: usize = 16;
+
+/// The disk could not be read: nothing is said about the file system on it.
+#[derive(Debug)]
+pub(crate) struct OfSource(pub(crate) Failure);
+
+impl std::fmt::Display for OfSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for OfSource {}
 
 /// May only be used on a thread that may block.
 #[derive(Clone, Debug)]
@@ -58,7 +70,7 @@ impl PartReader {
                 let length = WINDOW_BYTES.min(self.source.size() - place);
                 let mut window = vec![0; length as usize];
                 let read = self.runtime.block_on(self.source.read_at(place, &mut window));
-                read.map_err(|failure| io::Error::other(failure.to_string()))?;
+                read.map_err(|failure| io::Error::other(OfSource(failure)))?;
                 self.windows.truncate(WINDOWS - 1);
                 self.windows.push_front((place, window));
             }

@@ -286,7 +286,7 @@ fn say(text: &str, help: Option<&str>) {
     }
 }
 
-async fn interrupted() {
+pub async fn interrupted() {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(signal) => signal,
         Err(_) => return std::future::pending().await,

@@ -3,14 +3,11 @@
 use super::open;
 use crate::arguments::Common;
 use crate::exit::Exit;
-use crate::output::{self, Watcher};
-use muster_control::{Event, INVENTORY_FILE, PointsAnswer, Project, Request, StatusAnswer, write_inventory};
-use muster_ports::{
-    Clock, DiskName, Failure, MachineName, Progress, ReplicaImage, Result, Site, SystemClock, SystemRandom,
-};
+use crate::output;
+use muster_control::{INVENTORY_FILE, Project, Request, StatusAnswer, write_inventory};
+use muster_ports::{Clock, Failure, Result, Site, SystemClock, SystemRandom};
 use muster_runsheet::SiteInventory;
 use muster_vault::{KeySource, Vault};
-use std::path::Path;
 
 pub async fn init(common: &Common) -> Result<Exit> {
     let project = Project::load(&common.plans).ok();
@@ -59,50 +56,6 @@ pub async fn info(common: &Common) -> Result<Exit> {
         lock.as_deref().unwrap_or("the store cannot be asked"),
     ));
     Ok(Exit::Done)
-}
-
-/// Writes a point's disks as raw files; works with nothing but the vault and its key.
-pub async fn materialise(common: &Common, point: String, machines: Vec<String>, folder: &Path) -> Result<Exit> {
-    let project = Project::load(&common.plans).ok();
-    let url = open::vault_url(common, project.as_ref())?;
-    let vault = Vault::open(&url, &common.key()?).await?;
-    let access = open::reading(common, project.as_ref()).await?;
-    let known: PointsAnswer = access.ask(&Request::Points { group: None }, common).await?;
-    let Some(found) = known.points.iter().find(|found| found.id.as_str() == point) else {
-        access.close().await;
-        return Err(
-            Failure::permanent(format!("there is no recovery point `{point}`")).help("`muster points` lists them")
-        );
-    };
-    let machines =
-        if machines.is_empty() { found.machines.clone() } else { machines.into_iter().map(MachineName::new).collect() };
-    let watcher = Watcher::new(common);
-    let mut written = Vec::new();
-    for machine in machines {
-        let request = Request::Image { point: found.id.clone(), machine: machine.clone() };
-        let disks: Vec<(DiskName, ReplicaImage)> = access.ask(&request, common).await?;
-        let told = Told { watcher: &watcher, what: machine.to_string() };
-        written.extend(muster_control::materialise(&vault, &machine, &disks, folder, &told).await?);
-    }
-    access.close().await;
-    let paths: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
-    if common.json {
-        output::json(&paths);
-    } else {
-        output::data(paths.join("\n"));
-    }
-    Ok(Exit::Done)
-}
-
-struct Told<'a> {
-    watcher: &'a Watcher,
-    what: String,
-}
-
-impl Progress for Told<'_> {
-    fn report(&self, done: u64, total: Option<u64>) {
-        self.watcher.tell(Event::Progress { what: self.what.clone(), done, total });
-    }
 }
 
 /// Asks every site. One that does not answer is named, and its old entry stays.

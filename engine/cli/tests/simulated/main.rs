@@ -11,6 +11,7 @@
 mod control;
 mod damage;
 mod evidence;
+mod extract;
 mod foresight;
 mod full;
 mod hooks;

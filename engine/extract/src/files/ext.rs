@@ -1,6 +1,6 @@
 //! ext2, ext3 and ext4.
 
-use super::{ENTRIES_MAX, Entry, FILE_BYTES_MAX, FileSystem, Kind, damaged, missing, not_a_folder, rooted};
+use super::{ENTRIES_MAX, Entry, FILE_BYTES_MAX, FileSystem, Kind, damaged, missing, not_a_folder, of_reader, rooted};
 use crate::reader::PartReader;
 use ext4_view::{Ext4, Ext4Error, FileType};
 use muster_ports::{Failure, Result};
@@ -82,7 +82,7 @@ fn failure(error: Ext4Error, path: &[OsString]) -> Failure {
         Ext4Error::NotFound => missing(path),
         Ext4Error::NotADirectory => not_a_folder(path),
         Ext4Error::Encrypted => Failure::refused(format!("`{}` is encrypted", rooted(path).display())),
-        Ext4Error::Io(error) => Failure::permanent(error.to_string()),
+        Ext4Error::Io(error) => of_reader(&*error),
         error @ (Ext4Error::Incompatible(_) | Ext4Error::Corrupt(_)) => damaged(error),
         other => Failure::permanent(format!("`{}`: {other}", rooted(path).display())),
     }

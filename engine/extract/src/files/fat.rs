@@ -1,11 +1,11 @@
 //! FAT12, FAT16 and FAT32.
 
-use super::{ENTRIES_MAX, Entry, FileSystem, Kind, damaged, missing, not_a_folder, rooted};
+use super::{ENTRIES_MAX, Entry, FileSystem, Kind, damaged, missing, not_a_folder, of_reader, rooted};
 use crate::reader::PartReader;
 use fatfs::{Dir, DirEntry};
 use muster_ports::{Failure, Result};
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{Read, Write};
 
 /// Read from a file at once, in bytes.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -22,7 +22,7 @@ enum Found<'a> {
 
 impl Fat {
     pub(super) fn open(reader: PartReader) -> Result<Self> {
-        let system = fatfs::FileSystem::new(reader, fatfs::FsOptions::new()).map_err(|error| failure(&error))?;
+        let system = fatfs::FileSystem::new(reader, fatfs::FsOptions::new()).map_err(|error| of_reader(&error))?;
         Ok(Self { system })
     }
 
@@ -54,7 +54,7 @@ fn entries<'a>(folder: &Dir<'a, PartReader>) -> Result<Vec<DirEntry<'a, PartRead
         if found.len() == ENTRIES_MAX.min(1 << 16) {
             return Err(damaged("a folder without end"));
         }
-        found.push(entry.map_err(|error| failure(&error))?);
+        found.push(entry.map_err(|error| of_reader(&error))?);
     }
     Ok(found)
 }
@@ -92,7 +92,7 @@ impl FileSystem for Fat {
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut total = 0;
         loop {
-            let read = file.read(&mut buffer).map_err(|error| failure(&error))?;
+            let read = file.read(&mut buffer).map_err(|error| of_reader(&error))?;
             if read == 0 {
                 break;
             }
@@ -103,15 +103,5 @@ impl FileSystem for Fat {
             return Err(damaged(format!("`{}` ends after {total} of {expected} bytes", rooted(path).display())));
         }
         Ok(total)
-    }
-}
-
-fn failure(error: &io::Error) -> Failure {
-    match error.kind() {
-        // What the vault said, through the reader of the partition.
-        ErrorKind::Other if error.get_ref().is_some_and(|inner| inner.to_string().contains("vault")) => {
-            Failure::permanent(error.to_string())
-        }
-        _ => damaged(error),
     }
 }

@@ -1,6 +1,6 @@
 //! NTFS.
 
-use super::{ENTRIES_MAX, Entry, FILE_BYTES_MAX, FileSystem, Kind, damaged, missing, not_a_folder, rooted};
+use super::{ENTRIES_MAX, Entry, FILE_BYTES_MAX, FileSystem, Kind, damaged, missing, not_a_folder, of_reader, rooted};
 use crate::reader::PartReader;
 use muster_ports::{Failure, Result};
 use ntfs::attribute_value::NtfsAttributeValue;
@@ -143,7 +143,7 @@ fn pour(mut value: NtfsAttributeValue<'_, '_>, reader: &mut PartReader, out: &mu
 
 fn failure(error: NtfsError) -> Failure {
     match error {
-        NtfsError::Io(error) => Failure::permanent(error.to_string()),
+        NtfsError::Io(error) => of_reader(&error),
         other => damaged(other),
     }
 }

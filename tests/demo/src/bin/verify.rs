@@ -22,7 +22,9 @@ fn main() -> ExitCode {
     let stores = include_str!("../../../stores/packages.txt").lines();
     // Clients of NBD that others wrote.
     let clients = include_str!("../../../../engine/nbd/tests/packages.txt").lines();
-    let of_tests = library.chain(reader).chain(stores).chain(clients);
+    // What makes the file systems that files are read out of.
+    let systems = include_str!("../../../../engine/extract/tests/packages.txt").lines();
+    let of_tests = library.chain(reader).chain(stores).chain(clients).chain(systems);
     let packages: Vec<&str> = muster_lab::packages().into_iter().chain(of_tests).collect();
     let ability = machine::prepare(&packages, &say);
     match &ability {
