@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where something is wrong")]
 #![allow(clippy::disallowed_methods, reason = "a hanging process is found by the real clock")]
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -181,4 +185,127 @@ fn other_systems_texts_are_plans_too() {
     assert_eq!(muster(wrong.path(), &["check", "--fix"]).code, Some(0));
     let text = std::fs::read_to_string(wrong.path().join("a.plan")).unwrap();
     assert_eq!(text, format!("\u{feff}{}", plan.replace('\n', "\r\n")), "line ends and mark stay");
+}
+
+/// `check --watch`, and the lines of one of its streams as they come.
+struct Watched {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watched {
+    fn new(folder: &Path, words: &[&str]) -> Self {
+        let json = words.contains(&"--json");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_muster"))
+            .current_dir(folder)
+            .env("NO_COLOR", "1")
+            .env_remove("MUSTER_PLANS")
+            .args(["check", "--watch"])
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(if json { Stdio::inherit() } else { Stdio::piped() })
+            .spawn()
+            .unwrap();
+        let stream: Box<dyn Read + Send> =
+            if json { Box::new(child.stdout.take().unwrap()) } else { Box::new(child.stderr.take().unwrap()) };
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                // Where nobody listens any more the stream is closed.
+                if line.is_err() || send.send(line.unwrap_or_default()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+    fn line(&self) -> String {
+        self.lines.recv_timeout(CHECK_TIME_MAX).expect("a line of output")
+    }
+    fn report(&self) -> Value {
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+    fn end(mut self) -> Option<i32> {
+        let started = Instant::now();
+        while started.elapsed() < CHECK_TIME_MAX {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.child.kill().unwrap();
+        panic!("`check --watch` did not end");
+    }
+}
+
+const RIGHT: &str = "edition 2026\nteam night { members = [\"c@example.com\"] }\n";
+
+#[test]
+fn a_watch_checks_again_whenever_a_file_changes() {
+    let folder = folder(&[("a.plan", RIGHT.as_bytes())]);
+    let watched = Watched::new(folder.path(), &["--json"]);
+    let report = watched.report();
+    assert_eq!((&report["format"], &report["errors"]), (&"muster.check/1".into(), &0.into()));
+    assert!(report["took_milliseconds"].is_u64(), "{report}");
+    std::fs::write(folder.path().join("a.plan"), WRONG).unwrap();
+    // A look may fall between the emptying and the writing of the file.
+    let mut report = watched.report();
+    while report["errors"] == 0 {
+        report = watched.report();
+    }
+    assert_eq!(report["diagnostics"][0]["code"], "E0105");
+    std::fs::write(folder.path().join("b.plan"), RIGHT.replace("night", "day")).unwrap();
+    while report["files"] != 2 {
+        report = watched.report();
+    }
+    std::fs::write(folder.path().join("a.plan"), RIGHT).unwrap();
+    while report["errors"] != 0 {
+        report = watched.report();
+    }
+    watched.signal(Signal::TERM);
+    assert_eq!(watched.end(), Some(0));
+}
+
+#[test]
+fn a_watch_speaks_to_people_on_stderr_and_ends_by_interrupt() {
+    let folder = folder(&[("a.plan", RIGHT.as_bytes())]);
+    let watched = Watched::new(folder.path(), &[]);
+    let line = watched.line();
+    assert!(line.starts_with("0 plans, 1 file: 0 errors, 0 warnings; took ") && line.ends_with(" ms"), "{line}");
+    std::fs::write(folder.path().join("a.plan"), WRONG).unwrap();
+    while !watched.line().contains("error[E0105]") {}
+    while !watched.line().contains("1 error,") {}
+    watched.signal(Signal::INT);
+    assert_eq!(watched.end(), Some(0));
+}
+
+#[test]
+fn a_watch_ends_when_nobody_reads_it() {
+    let folder = folder(&[("a.plan", RIGHT.as_bytes())]);
+    let Watched { child, lines } = Watched::new(folder.path(), &["--json"]);
+    lines.recv_timeout(CHECK_TIME_MAX).expect("a first report");
+    drop(lines);
+    // The reader closes its end with the line that it can hand to nobody; the watch meets that with the one behind.
+    let (_, lines) = channel();
+    let watched = Watched { child, lines };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..600 {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                std::fs::write(folder.path().join("b.plan"), format!("# {number}\n{RIGHT}")).unwrap();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let code = watched.end();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(code, Some(0));
+    });
 }

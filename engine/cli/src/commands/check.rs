@@ -49,16 +49,21 @@ pub fn check(common: &Common, options: CheckOptions) -> Result<Exit> {
         output::json(&report);
     } else {
         print(common, &checked.diagnostics, &checked.sources);
-        let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-        output::say(format!(
-            "{}, {}: {}, {}",
-            count(report.plans.len(), "plan"),
-            count(report.files, "file"),
-            count(report.errors, "error"),
-            count(report.warnings, "warning"),
-        ));
+        output::say(summary(&report));
     }
     Ok(if project.has_errors() { Exit::PlansHaveErrors } else { Exit::Done })
+}
+
+/// `2 plans, 5 files: 0 errors, 1 warning`.
+pub fn summary(report: &CheckReport) -> String {
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    format!(
+        "{}, {}: {}, {}",
+        count(report.plans.len(), "plan"),
+        count(report.files, "file"),
+        count(report.errors, "error"),
+        count(report.warnings, "warning"),
+    )
 }
 
 /// Applies the certain fixes of every file, and says each. A file whose fixes meet, or that is not what was read, stays
