@@ -125,6 +125,10 @@ pub enum Command {
         /// Print SARIF 2.1.0 on stdout, for code hosts to show inline; paths are relative to where this runs.
         #[arg(long, conflicts_with = "json")]
         sarif: bool,
+        /// Stay, and check again whenever a file changes, until interrupted; says how long each check took. With `--json`
+        /// each check is one line.
+        #[arg(long, conflicts_with_all = ["fix", "sarif"])]
+        watch: bool,
     },
     /// Bring `.plan` files into the one canonical layout.
     Fmt {

@@ -14,8 +14,8 @@ mod output;
 use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
-    agent, bundle, check, diff, drift, dry_run, extract, hook, import, keys, laboratory, machines, metrics, operate,
-    people, plans, replicate, report, show, test, upkeep, vault, watch, what_if,
+    agent, bundle, check, check_watch, diff, drift, dry_run, extract, hook, import, keys, laboratory, machines,
+    metrics, operate, people, plans, replicate, report, show, test, upkeep, vault, watch, what_if,
 };
 use exit::Exit;
 use muster_ports::Result;
@@ -54,7 +54,8 @@ async fn run(arguments: Arguments) -> Result<Exit> {
     };
     let common = &common;
     match arguments.command {
-        Command::Check { fix, sarif } => check::check(common, check::CheckOptions { fix, sarif }),
+        Command::Check { watch: true, .. } => check_watch::watch(common).await,
+        Command::Check { fix, sarif, .. } => check::check(common, check::CheckOptions { fix, sarif }),
         Command::Fmt { files, check } => plans::fmt(common, &files, check),
         Command::Explain { code } => plans::explain(&code),
         Command::Test(options) => test::test(common, &options),

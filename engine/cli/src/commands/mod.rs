@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod bundle;
 pub mod check;
+pub mod check_watch;
 pub mod diff;
 pub mod drift;
 pub mod dry_run;
@@ -20,8 +21,8 @@ pub mod open;
 pub mod operate;
 pub mod people;
 pub mod plans;
-pub mod replicate;
 pub mod point_disks;
+pub mod replicate;
 pub mod report;
 pub mod show;
 pub mod stale;
