@@ -148,7 +148,8 @@ fn a_disk_is_made_equal_to_a_point_by_differences_only() {
     let found = shop.type_in(&words).ends(1).data();
     assert_eq!(found["ranges"].as_array().unwrap().len(), 2, "{found}");
     assert_eq!(found["ranges"][0]["offset"], first, "{found}");
-    assert_eq!(found["different_bytes"], 128 << 10, "two blocks: {found}");
+    let different = found["different_bytes"].as_u64().unwrap();
+    assert!((2..=128 << 10).contains(&different), "at most two blocks: {found}");
 
     let over = text(path);
     let words = ["restore", &point, "--disk", &disk, "--over", &over];
@@ -159,7 +160,7 @@ fn a_disk_is_made_equal_to_a_point_by_differences_only() {
     shop.type_in(&words).ends(5).says(&["would be overwritten", "--overwrite"]);
     assert_ne!(hash(path), whole);
     let report = shop.json(&agreed);
-    assert_eq!(report["written_bytes"], 128 << 10, "{report}");
+    assert_eq!(report["written_bytes"], different, "{report}");
     assert_eq!(hash(path), whole);
 
     let small = shop.folder.path().join("small");
