@@ -123,7 +123,7 @@ fn named(program: &Program, arguments: &BTreeMap<String, Value>) -> BTreeSet<Mac
 impl Builder {
     /// A step that the table adds.
     pub(crate) fn derived(&mut self, id: impl Into<String>, phase: SheetPhase, action: Action, rule: &str) -> StepId {
-        let id = StepId::new(id);
+        let id = StepId::from(id.into());
         let (within, count) = timing(action.verb());
         let retry = (count > 0).then_some(RetrySheet { count, delay: RETRY_DELAY, factor: RETRY_FACTOR, each: None });
         let node = Node {
@@ -180,7 +180,8 @@ impl Builder {
                 .help("write `else pause` or `else continue`, or let the step run only `when test`"),
             );
         }
-        let default_retry = (count > 0).then_some(RetrySheet { count, delay: RETRY_DELAY, factor: RETRY_FACTOR, each: None });
+        let default_retry =
+            (count > 0).then_some(RetrySheet { count, delay: RETRY_DELAY, factor: RETRY_FACTOR, each: None });
         let node = Node {
             id: id.clone(),
             kind: kind_of(&action),
