@@ -32,7 +32,6 @@ mod policies;
 mod promises;
 mod providers;
 mod quantity;
-mod reach;
 mod readiness;
 mod routes;
 mod script;
