@@ -163,7 +163,12 @@ fn needed<'a>(sheet: &'a Runsheet, node: &'a Node) -> Vec<&'a SiteName> {
         Action::Resync { .. } | Action::AwaitLag { .. } => vec![&sheet.target],
         Action::AssertReplicating { .. } => vec![&sheet.source],
         Action::Run { hook, .. } => match sheet.hooks.get(hook) {
-            Some(hook) if hook.needs.iter().any(|need| matches!(need, Need::Guest | Need::Ssh | Need::Disk | Need::Bubble)) => {
+            Some(hook)
+                if hook
+                    .needs
+                    .iter()
+                    .any(|need| matches!(need, Need::Guest | Need::Ssh | Need::Disk | Need::Bubble)) =>
+            {
                 vec![if node.phase == SheetPhase::Leave { &sheet.source } else { &sheet.target }]
             }
             _ => Vec::new(),

@@ -80,13 +80,7 @@ pub fn plan_files(folder: &Path) -> Result<Vec<String>> {
 
 /// All files below a folder of plans whose names end so, as [`plan_files`].
 pub fn plan_files_named(folder: &Path, ending: &str) -> Result<Vec<String>> {
-    fn walk(
-        folder: &Path,
-        prefix: &str,
-        ending: &str,
-        depth: usize,
-        found: &mut Vec<String>,
-    ) -> std::io::Result<()> {
+    fn walk(folder: &Path, prefix: &str, ending: &str, depth: usize, found: &mut Vec<String>) -> std::io::Result<()> {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();

@@ -18,7 +18,7 @@ const LOOKS: u32 = 64;
 pub(crate) fn hold(engine: &mut Engine) {
     let looks = AtomicU32::new(0);
     engine.on_var(move |_, _, context| {
-        if looks.fetch_add(1, Ordering::Relaxed) % LOOKS == 0 {
+        if looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOKS) {
             for (_, _, value) in context.scope().iter_raw() {
                 measure(value)?;
             }

@@ -1,5 +1,10 @@
 //! Commands over SSH, against a real server of Debian's packages on loopback.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test waits, and ends where something is wrong"
+)]
 
 mod common;
 

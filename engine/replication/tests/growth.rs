@@ -1,6 +1,6 @@
 //! Cost follows change: the same changes in a disk of 20 GiB and in one of 2 TiB are the same bytes read, sent and stored,
 //! and about as many questions asked. What it costs in time and memory is printed by the bench `growth`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use async_trait::async_trait;
 use muster_ports::*;

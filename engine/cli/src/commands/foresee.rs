@@ -122,6 +122,7 @@ fn inventory_age(project: &Project, sheet: &Runsheet) -> Option<Duration> {
     let text = std::fs::read(project.folder.join(INVENTORY_FILE)).ok()?;
     let inventory: Inventory = serde_json::from_slice(&text).ok()?;
     let homes = sheet.machines.values().map(|machine| &machine.home);
-    let oldest = homes.filter_map(|site| inventory.sites.get(site)).map(|site| site.pulled_at).min().filter(|at| *at > 0)?;
+    let oldest =
+        homes.filter_map(|site| inventory.sites.get(site)).map(|site| site.pulled_at).min().filter(|at| *at > 0)?;
     Some(SystemClock.now().since(Timestamp(oldest)).into())
 }

@@ -2,7 +2,6 @@
 
 use crate::support::*;
 use muster_ports::FailureClass;
-use muster_runsheet::Need;
 use std::sync::Arc;
 use std::time::Duration;
 

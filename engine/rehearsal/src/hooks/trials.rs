@@ -250,7 +250,7 @@ impl Trial<'_> {
         let undone = attempt.play(&clock, &bench, &back).await;
         undone.end.map_err(|failure| format!("its undo `{}` fails: {}", undo.name, failure.message))?;
         let touched = |calls: &[BenchCall]| -> BTreeSet<String> {
-            calls.iter().filter(|call| call.changes && call.failure.is_none()).map(|call| subject(call)).collect()
+            calls.iter().filter(|call| call.changes && call.failure.is_none()).map(subject).collect()
         };
         if let Some(left) = touched(&did.calls).difference(&touched(&undone.calls)).next() {
             return Err(format!("its undo `{}` does not touch {left}, which it changed", undo.name));
