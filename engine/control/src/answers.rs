@@ -68,6 +68,9 @@ pub struct ChosenPoint {
 pub struct Waiting {
     pub step: StepId,
     pub text: String,
+    /// What to do about it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
     /// The commands that go on from here.
     pub ways: String,
 }

@@ -204,6 +204,7 @@ fn in_words(run: &RunId, waiting: WaitingFor) -> Waiting {
     match waiting {
         WaitingFor::Question { node, question, agreed, quorum, .. } => Waiting {
             ways: format!("muster approve {run} {node} --by NAME   (or --no)"),
+            help: None,
             text: match quorum {
                 0 | 1 => format!("asks {}: {}", question.to, question.text),
                 _ => {
@@ -219,12 +220,14 @@ fn in_words(run: &RunId, waiting: WaitingFor) -> Waiting {
             Waiting {
                 ways: format!("muster decide {run} {node} {} --by NAME", words.join("|")),
                 text: why.message,
+                help: why.help,
                 step: node,
             }
         }
         WaitingFor::Run { by } => Waiting {
             step: StepId::new("run"),
             text: format!("paused by {}: {}", by.who, by.why),
+            help: None,
             ways: format!("muster resume {run}"),
         },
     }

@@ -70,7 +70,10 @@ fn said(event: &Event) -> (Level, String) {
         Event::AnswerExpired { why, .. } => (Warning, format!("will be asked again: {why}")),
         Event::TimerSet { .. } => (Detail, "waits".into()),
         Event::TimerFired { .. } => (Detail, "time is up".into()),
-        Event::Paused { why, .. } => (Question, format!("paused: {}", why.message)),
+        Event::Paused { why, .. } => {
+            let help = why.help.as_ref().map(|help| format!(" (help: {help})")).unwrap_or_default();
+            (Question, format!("paused: {}{help}", why.message))
+        }
         Event::Decided { decision, who, why, .. } => (Info, format!("{who} decides {decision}: {why}")),
         Event::RunPaused { who, why } => (Question, format!("paused by {who}: {why}")),
         Event::RunResumed { who, why } => (Info, format!("resumed by {who}: {why}")),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 const MIB: u64 = 1 << 20;
 
 fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output();
+    let output = Command::new(program).args(arguments).env("LC_ALL", "C.UTF-8").output();
     let output =
         output.unwrap_or_else(|error| panic!("`{program}`: {error}; install engine/extract/tests/packages.txt"));
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -141,15 +141,30 @@ pub(crate) async fn send(order: &MailOrder) -> Result<()> {
     }
 }
 
+/// The first address of the server that answers. One of them being closed (IPv6 on a host that listens on IPv4 alone) says nothing
+/// about the next.
+fn connect(order: &MailOrder, host: &str, port: u16) -> Result<TcpStream> {
+    let server = &order.server;
+    let addresses: Vec<_> = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| Failure::transient(format!("mail server `{server}`: {error}")))?
+        .collect();
+    // Every address gets its share of the time, so that a silent one does not take it all.
+    let share = order.within / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut refused = Failure::transient(format!("mail server `{server}` has no address"));
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, share) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => refused = Failure::from(error).during(format!("mail server `{server}` at {address}")),
+        }
+    }
+    Err(refused)
+}
+
 fn send_blocking(order: &MailOrder) -> Result<()> {
     let (host, port) = host_and_port(&order.server, SUBMISSION_PORT)?;
     let during = |error: std::io::Error| Failure::from(error).during(format!("mail server `{}`", order.server));
-    let address = (host.as_str(), port)
-        .to_socket_addrs()
-        .map_err(|error| Failure::transient(format!("mail server `{}`: {error}", order.server)))?
-        .next()
-        .ok_or_else(|| Failure::transient(format!("mail server `{}` has no address", order.server)))?;
-    let stream = TcpStream::connect_timeout(&address, order.within).map_err(during)?;
+    let stream = connect(order, &host, port)?;
     stream.set_read_timeout(Some(order.within)).map_err(during)?;
     stream.set_write_timeout(Some(order.within)).map_err(during)?;
     match order.tls {

@@ -21,7 +21,8 @@ const SIZE: u64 = 32 * MIB;
 const BLOCK: u64 = 64 << 10;
 
 /// Runs a program of others off the test's own thread. Fails loudly when it is not installed.
-async fn foreign(program: &'static str, arguments: &[&str]) -> (bool, String) {
+/// Whether it ended well, its answer, and what else it said.
+async fn foreign(program: &'static str, arguments: &[&str]) -> (bool, String, String) {
     let mut command = Command::new(program);
     // It leaves notes where it stands.
     command.args(arguments).current_dir(std::env::temp_dir());
@@ -29,17 +30,17 @@ async fn foreign(program: &'static str, arguments: &[&str]) -> (bool, String) {
         let output = command.output().unwrap_or_else(|error| {
             panic!("`{program}` cannot be run ({error}): `apt-get install qemu-utils libnbd-bin fio`")
         });
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
     })
     .await
     .unwrap()
 }
 
 async fn well(program: &'static str, arguments: &[&str]) -> String {
-    let (well, said) = foreign(program, arguments).await;
-    assert!(well, "{program} {arguments:?}: {said}");
-    said
+    let (well, answer, said) = foreign(program, arguments).await;
+    assert!(well, "{program} {arguments:?}: {answer}{said}");
+    answer
 }
 
 struct Bench {
@@ -109,7 +110,7 @@ async fn nbdinfo_sees_what_the_server_can() {
     let socket = bench.url.split_once('?').unwrap().1;
     let listed = well("nbdinfo", &["--list", "--json", &format!("nbd+unix:///?{socket}")]).await;
     assert!(listed.contains("\"export-name\": \"db/root\""), "{listed}");
-    let (well, said) = foreign("nbdinfo", &[&format!("nbd+unix:///nothing?{socket}")]).await;
+    let (well, _, said) = foreign("nbdinfo", &[&format!("nbd+unix:///nothing?{socket}")]).await;
     assert!(!well && said.contains("nbdinfo:"), "{said}");
     bench.server.shutdown().await;
 }
@@ -141,7 +142,8 @@ async fn qemu_compares_and_reads_and_cannot_write() {
     let ranges = ["-c", "read 511 4097", "-c", "aio_read -q 0 1M", "-c", "aio_read -q 3M 1M", "-c", "aio_flush"];
     let said = well("qemu-io", &[&["-r", "-f", "raw", "-c", &zeroes], &ranges[..], &[&bench.url]].concat()).await;
     assert!(!said.contains("failed") && said.contains("read 4097/4097 bytes at offset 511"), "{said}");
-    let (well, said) = foreign("qemu-io", &["-f", "raw", "-c", "write 0 64k", &bench.url]).await;
+    let (well, answer, said) = foreign("qemu-io", &["-f", "raw", "-c", "write 0 64k", &bench.url]).await;
+    let said = answer + &said;
     assert!(!well && said.contains("Permission denied"), "{said}");
     bench.server.shutdown().await;
 }
@@ -165,5 +167,6 @@ async fn fio(url: &str, order: &str, jobs: &str) -> (bool, String) {
     let uri = format!("--uri={url}");
     let (size, order, jobs) = (format!("--size={WRITTEN}"), format!("--rw={order}"), format!("--numjobs={jobs}"));
     let rest = ["--ioengine=nbd", "--iodepth=16", "--group_reporting", &uri, &size, &order, &jobs];
-    foreign("fio", &[&CHECKED[..], &rest[..]].concat()).await
+    let (well, answer, said) = foreign("fio", &[&CHECKED[..], &rest[..]].concat()).await;
+    (well, answer + &said)
 }

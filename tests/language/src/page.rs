@@ -44,7 +44,7 @@ pub struct Page {
 }
 
 /// Languages whose blocks are files of an example; `text` and `sh` are for reading only.
-const LANGUAGES: [&str; 3] = ["plan", "json", "rust"];
+const LANGUAGES: [&str; 4] = ["plan", "json", "rust", "pem"];
 
 impl Page {
     /// Reads a page; an unclosed fence ends with the page.

@@ -295,6 +295,9 @@ pub fn finish(common: &Common, answer: RunAnswer) -> Result<Exit> {
         output::data(answer.sentence());
         for line in &answer.waiting {
             output::say(format!("  {}: {}", line.step, line.text));
+            if let Some(help) = &line.help {
+                output::say(format!("    help: {help}"));
+            }
             output::say(format!("    {}", line.ways));
         }
     }

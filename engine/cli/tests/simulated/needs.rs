@@ -35,7 +35,7 @@ hook mark(app: machine) {
         let late = "    start app within 5m\n    run mark(app = app) within 1m\n";
         with_hook(&text, hook).replacen(start, late, 1)
     });
-    shop.type_in(&["check"]).ends(1).says(&["E0713", "which is on by then"]);
+    shop.type_in(&["check"]).ends(3).says(&["E0713", "which is on by then"]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn a_failover_is_landed_again_and_production_turns_round_from_there() {
     let shown = shop.json(&["repoint", "shop", "--point", &point, "--dry-run"]);
     assert!(shown.to_string().contains("leave/stop/db") && shown.to_string().contains(&point), "{shown}");
     let table = shop.type_in(&["repoint", "shop", "--point", &point, "--dry-run"]).ends(0).out;
-    assert!(table.contains("leave/stop/db"), "{table}");
+    assert!(table.contains("stop db at dr") && table.contains("made by"), "{table}");
     assert_eq!(shop.json(&["runs"]), runs, "nothing was begun");
     shop.play(&["repoint", "shop", "--point", &point, "--why", "the last orders are rubbish"]);
     assert_landed_from(&shop, &point);
