@@ -59,6 +59,8 @@ const INNER_WORDS: [&str; 38] = [
     "step",
     "seed",
 ];
+/// A name that is no word of the language.
+const ANY_NAME: &str = "zz";
 const MARKS: [&str; 15] = ["=", ",", "->", "<->", ":", "(", ")", "()", "[", "]", "{", "}", "\"", ".", "\"\"\""];
 
 /// An edit of a line; places are bytes of the line.
@@ -90,6 +92,11 @@ pub(crate) fn repair(place: Place, line: &str, from: usize) -> Option<Repair> {
     let tokens = tokens(&trials.head);
     let failing = tokens.iter().position(|token| token.end > from).unwrap_or(tokens.len());
     let near: Vec<usize> = [failing, failing.wrapping_sub(1), 0].into_iter().filter(|at| *at < tokens.len()).collect();
+    // Where any name finishes the line, a value is missing: nobody but the writer knows which.
+    let end = trials.head.trim_end().len();
+    if failing == tokens.len() && trials.reads(end..end, &format!(" {ANY_NAME}")) {
+        return None;
+    }
     trials
         .replace(&tokens, &near, place)
         .or_else(|| trials.begin(&tokens, place))
