@@ -8,7 +8,7 @@ use crate::policies::PolicyModel;
 use crate::{Program, plans::Resolved};
 use muster_diagnostics::Diagnostic;
 use muster_runsheet::{Kind, PointChoice};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub(crate) type Policies = BTreeMap<String, Option<PolicyModel>>;
 
@@ -19,7 +19,7 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
         check_group(cx, group, policies);
     }
     check_shared_machines(cx, plans);
-    let started: BTreeSet<String> = plans.iter().flat_map(|plan| plan.model.machines.keys().cloned()).collect();
+    let started: HashSet<String> = plans.iter().flat_map(|plan| plan.model.machines.keys().cloned()).collect();
     crate::readiness::check_idle_groups(cx, plans, &started);
     let group_of = groups_of_machines(&cx.groups);
     for plan in plans {
@@ -67,11 +67,11 @@ fn check_group(cx: &Context<'_>, group: &GroupModel, policies: &Policies) {
 
 /// A machine in two plans (E0306), a group split over two (E0313).
 fn check_shared_machines(cx: &Context<'_>, plans: &mut [Resolved]) {
-    let mut owner: BTreeMap<String, (usize, muster_diagnostics::Span)> = BTreeMap::new();
+    let mut owner: HashMap<&str, (usize, muster_diagnostics::Span)> = HashMap::new();
     let mut broken = Vec::new();
     for (index, plan) in plans.iter().enumerate() {
         for (machine, span) in &plan.model.machines {
-            match owner.get(machine) {
+            match owner.get(machine.as_str()) {
                 Some((first, first_span)) => {
                     let name = &plans[*first].model.name;
                     cx.push(
@@ -88,7 +88,7 @@ fn check_shared_machines(cx: &Context<'_>, plans: &mut [Resolved]) {
                     broken.push(index);
                 }
                 None => {
-                    owner.insert(machine.clone(), (index, *span));
+                    owner.insert(machine, (index, *span));
                 }
             }
         }
@@ -96,7 +96,7 @@ fn check_shared_machines(cx: &Context<'_>, plans: &mut [Resolved]) {
     for group in cx.groups.values().filter(|group| group.policy.is_some()) {
         let mut first: Option<(usize, &str)> = None;
         for (machine, _) in &group.machines {
-            let Some((plan, span)) = owner.get(machine) else { continue };
+            let Some((plan, span)) = owner.get(machine.as_str()) else { continue };
             match first {
                 None => first = Some((*plan, machine)),
                 Some((known, other)) if known != *plan => {
@@ -177,7 +177,7 @@ fn check_machines(cx: &Context<'_>, plan: &PlanModel, group_of: &HashMap<&str, &
 }
 
 /// Members that are never started (E0309), and promises that differ (E0405).
-fn check_groups(cx: &Context<'_>, resolved: &Resolved, started: &BTreeSet<String>, policies: &Policies) {
+fn check_groups(cx: &Context<'_>, resolved: &Resolved, started: &HashSet<String>, policies: &Policies) {
     let plan = &resolved.model;
     // One that another plan starts is an E0313.
     let missing = |machine: &String| resolved.whole && !started.contains(machine);

@@ -86,7 +86,7 @@ pub(crate) struct Context<'w> {
     pub routes_unread: bool,
     pub lets: RefCell<BTreeMap<(usize, usize), Option<Value>>>,
     pub lets_open: RefCell<Vec<(usize, usize)>>,
-    used: RefCell<BTreeSet<(usize, String)>>,
+    pub used: RefCell<BTreeSet<(usize, String)>>,
     /// Words used as machines that are none.
     pub unknown_machines: RefCell<BTreeSet<String>>,
     diagnostics: RefCell<Vec<Diagnostic>>,

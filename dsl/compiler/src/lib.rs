@@ -37,6 +37,7 @@ mod routes;
 mod script;
 mod secrets;
 mod session;
+mod shared;
 mod sites;
 mod steps;
 mod suggest;
@@ -59,6 +60,7 @@ use muster_runsheet::{
 use routes::RouteModel;
 use session::{Memory, Verdicts};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Where texts come from. Paths are relative to the folder of the plans and use `/`.
 pub trait World {
@@ -114,7 +116,7 @@ impl PlanFacts {
 /// What compiling needs, without the texts.
 #[derive(Debug)]
 pub(crate) struct Program {
-    pub estate: Estate,
+    pub estate: Arc<Estate>,
     pub routes: Vec<RouteModel>,
     pub hooks: BTreeMap<String, HookModel>,
     /// The key in the keyring of each secret.
@@ -134,7 +136,7 @@ pub struct Checked {
     /// Sorted by place; each mistake once.
     pub diagnostics: Vec<Diagnostic>,
     /// The declarative half, as far as it could be read. Use it only when there are no errors.
-    pub estate: Estate,
+    pub estate: Arc<Estate>,
     pub plans: Vec<PlanFacts>,
     /// Tests that stand in the files, as far as they could be read.
     pub tests: Vec<tests::PlanTest>,
@@ -151,22 +153,17 @@ fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: O
     let mut cx = Context::new(world, std::mem::take(&mut memory.parses));
     load::load(&mut cx, files);
     names::collect(&mut cx);
-    sites::resolve_sites(&mut cx);
-    machines::resolve_machines(&mut cx);
-    let before = cx.errors();
-    cx.routes = routes::resolve_routes(&cx);
-    cx.routes_unread = cx.errors() > before;
-    names::check_lets(&cx);
-    names::check_templates(&cx);
-    let windows = windows::resolve_windows(&cx);
-    let policies = policies::resolve_policies(&cx, &windows);
-    let teams = people::resolve_teams(&cx);
-    cx.places = machines::resolve_places(&cx);
-    groups::resolve_groups(&mut cx);
+    let (people, noted) = shared::resolve(&mut cx, memory.shared.take());
     hooks::resolve_hooks(&mut cx);
     let mut resolved = plans::resolve_plans(&cx);
     let mut program = Program {
-        estate: Estate { teams, ..estate::assemble(&cx, &policies, &resolved) },
+        estate: match last.filter(|last| people.same && shared::move_the_same(last, &resolved)) {
+            Some(last) => last.estate.clone(),
+            None => {
+                let estate = estate::assemble(&cx, &people.policies, &resolved);
+                Arc::new(Estate { teams: people.teams.clone(), ..estate })
+            }
+        },
         routes: cx.routes.clone(),
         hooks: cx.hooks.clone(),
         secrets: secrets::resolve(&cx),
@@ -175,7 +172,7 @@ fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: O
         ranges: sites::ranges(&cx.sites),
         main: cx.main,
     };
-    checks::check(&cx, &program, &policies, &mut resolved);
+    checks::check(&cx, &program, &people.policies, &mut resolved);
     let mut verdicts = Verdicts::new(&mut memory.verdicts, last, &program);
     for plan in resolved {
         if plan.steps_whole {
@@ -187,6 +184,7 @@ fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: O
     cx.warn_unused_imports();
     let diagnostics = cx.take_diagnostics();
     memory.parses = std::mem::take(&mut cx.parses);
+    memory.shared = shared::Shared::keep(&mut cx, people, noted);
     let plans = program.plans.values().map(|(plan, sound)| facts_of(&program, plan, *sound)).collect();
     Checked { sources: cx.sources, diagnostics, estate: program.estate.clone(), plans, tests, program }
 }

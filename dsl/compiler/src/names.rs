@@ -4,8 +4,9 @@ use crate::context::{Context, NOT_DECLARED, UNKNOWN_NAME};
 use crate::suggest::{listed, nearest};
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
+use muster_runsheet::{Inventory, SiteInventory, SiteName};
 use muster_syntax::ast::{self, Access, Item, UseNames};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -84,9 +85,19 @@ fn declared(item: &Item) -> Option<(&ast::Name, Kind)> {
     })
 }
 
+fn machines_of(inventory: &Inventory) -> impl Iterator<Item = (String, SiteName)> {
+    let of = |(site, found): (&SiteName, &SiteInventory)| {
+        found.machines.iter().map(|machine| (machine.name.as_str().to_owned(), site.clone())).collect::<Vec<_>>()
+    };
+    inventory.sites.iter().flat_map(of)
+}
+
 /// Fills the scope of every module: own declarations first, then what it takes from others.
 pub(crate) fn collect(cx: &mut Context<'_>) {
     let mut global: BTreeMap<String, Symbol> = BTreeMap::new();
+    // The first site that has each machine, where several have it.
+    let found: Vec<(String, SiteName)> = cx.inventory.iter().flat_map(machines_of).collect();
+    let found_at: HashMap<&str, &SiteName> = found.iter().rev().map(|(name, site)| (name.as_str(), site)).collect();
     for module in 0..cx.modules.len() {
         let mut scope = Scope::default();
         for (index, item) in cx.modules[module].ast.items.iter().enumerate() {
@@ -101,12 +112,7 @@ pub(crate) fn collect(cx: &mut Context<'_>) {
                 continue;
             }
             if kind != Kind::Machine
-                && let Some(site) = cx.inventory.as_ref().and_then(|inventory| {
-                    let has = |machines: &[muster_runsheet::MachineFacts]| {
-                        machines.iter().any(|machine| machine.name.as_str() == name.text)
-                    };
-                    inventory.sites.iter().find(|(_, site)| has(&site.machines)).map(|(site, _)| site.clone())
-                })
+                && let Some(site) = found_at.get(name.text.as_str())
             {
                 let what = kind.word();
                 cx.push(

@@ -10,7 +10,7 @@ use crate::value::{Env, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
 use muster_runsheet::{Duration, PointChoice};
 use muster_syntax::ast::{self, ExprKind, FactValue, Item};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const PLAN: Shape = Shape {
     what: "a plan",
@@ -29,6 +29,10 @@ pub(crate) struct Resolved {
 
 pub(crate) fn resolve_plans(cx: &Context<'_>) -> Vec<Resolved> {
     let mut plans: Vec<Resolved> = Vec::new();
+    let mut groups: HashMap<&str, Vec<&str>> = HashMap::new();
+    for group in cx.groups.values().filter(|group| group.policy.is_some()) {
+        group.machines.iter().for_each(|(machine, _)| groups.entry(machine).or_default().push(&group.name));
+    }
     for (module, file) in cx.modules.iter().enumerate() {
         for item in &file.ast.items {
             let Item::Plan(plan) = item else { continue };
@@ -36,7 +40,7 @@ pub(crate) fn resolve_plans(cx: &Context<'_>) -> Vec<Resolved> {
                 continue; // E0202
             }
             let before = cx.errors();
-            if let Some((model, steps)) = resolve_plan(cx, module, plan) {
+            if let Some((model, steps)) = resolve_plan(cx, module, plan, &groups) {
                 let read = !cx.is_unread(plan.span);
                 let whole = cx.errors() == before && read;
                 plans.push(Resolved { model, whole, steps_whole: steps && read });
@@ -46,8 +50,13 @@ pub(crate) fn resolve_plans(cx: &Context<'_>) -> Vec<Resolved> {
     plans
 }
 
-/// With whether all of its steps could be read.
-fn resolve_plan(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Option<(PlanModel, bool)> {
+/// With whether all of its steps could be read. `groups`: those that are replicated, by machine.
+fn resolve_plan(
+    cx: &Context<'_>,
+    module: usize,
+    plan: &ast::Plan,
+    groups: &HashMap<&str, Vec<&str>>,
+) -> Option<(PlanModel, bool)> {
     let facts = Facts::read(cx, &PLAN, plan.name.span, plan.span, &plan.facts);
     let duration = |word: &str| {
         let expr = facts.expr(cx, word)?;
@@ -66,16 +75,12 @@ fn resolve_plan(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Option<(Pl
     let before = cx.errors();
     let stages = resolve_stages(cx, module, plan);
     let steps_whole = cx.errors() == before;
-    let (mut machines, mut created, mut groups) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut machines, mut created) = (BTreeMap::new(), Vec::new());
     for stage in &stages {
         collect_machines(&stage.lines, &mut machines, &mut created);
     }
-    for group in cx.groups.values() {
-        let takes_part = group.machines.iter().any(|(name, _)| machines.contains_key(name) && !created.contains(name));
-        if group.policy.is_some() && takes_part {
-            groups.push(group.name.clone());
-        }
-    }
+    let moved = machines.keys().filter(|name| !created.contains(name));
+    let groups: BTreeSet<&str> = moved.filter_map(|name| groups.get(name.as_str())).flatten().copied().collect();
     let (from, to, back) = ends?;
     let route = route_between(cx, &from, &to)?;
     let home = back.as_ref().unwrap_or(&from);
@@ -94,7 +99,7 @@ fn resolve_plan(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Option<(Pl
         stages,
         machines,
         created,
-        groups,
+        groups: groups.into_iter().map(str::to_owned).collect(),
         route,
         back_route,
     };

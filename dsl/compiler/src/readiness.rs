@@ -10,7 +10,7 @@ use crate::suggest::listed;
 use muster_diagnostics::{Diagnostic, Span};
 use muster_runsheet::{Direction, TestNetwork};
 use muster_syntax::ast::Item;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Providers at which a machine has a size that somebody has to choose.
 const SIZED: [&str; 2] = ["azure", "cloud"];
@@ -24,7 +24,7 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
 
 /// Groups that are replicated and that no plan recovers: E0314. Of files without plans nothing is concluded, nor while
 /// some plan could not be read.
-pub(crate) fn check_idle_groups(cx: &Context<'_>, plans: &[Resolved], started: &BTreeSet<String>) {
+pub(crate) fn check_idle_groups(cx: &Context<'_>, plans: &[Resolved], started: &HashSet<String>) {
     let written = cx.modules.iter().flat_map(|module| &module.ast.items);
     let written = written.filter(|item| matches!(item, Item::Plan(_))).count();
     if plans.is_empty() || written != plans.len() || plans.iter().any(|plan| !plan.steps_whole) || !cx.unread.is_empty()

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! text  == the text read before under this number  -> its tree
+//! trees == the trees before, but for plans         -> what all plans share
 //! plan  == the plan before, and all it may name     -> what compiling its operations said
 //! ```
 //!
 //! Architecture invariant: a session never says anything that a fresh check of the same texts would not say. Whatever
-//! joins files and plans is therefore done again in every check; only pure functions of one text or of one plan and what
-//! surrounds it are remembered.
+//! joins files and plans is therefore done again in every check; only pure functions of one text, of all that is no plan, or
+//! of one plan and what surrounds it are remembered.
 
 use crate::context::Context;
 use crate::model::{LineModel, PlanModel, VerbModel};
+use crate::shared::Shared;
 use crate::value::Value;
 use crate::{Checked, Program, World, check_again};
 use muster_diagnostics::{Diagnostic, FileId, Span};
@@ -40,6 +42,7 @@ impl Session {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub parses: Parses,
+    pub shared: Option<Shared>,
     /// What compiling each plan said.
     pub verdicts: BTreeMap<String, Vec<Diagnostic>>,
 }
@@ -86,8 +89,10 @@ impl<'m> Verdicts<'m> {
         let old = std::mem::take(verdicts);
         let mut changed = BTreeSet::new();
         let same = before.is_some_and(|before| {
-            differing(&before.estate.machines, &now.estate.machines, &mut changed);
-            differing(&before.estate.groups, &now.estate.groups, &mut changed);
+            if !Arc::ptr_eq(&before.estate, &now.estate) {
+                differing(&before.estate.machines, &now.estate.machines, &mut changed);
+                differing(&before.estate.groups, &now.estate.groups, &mut changed);
+            }
             share(before, now, &changed)
         });
         Self { old: if same { old } else { BTreeMap::new() }, before, new: verdicts, changed }
@@ -130,7 +135,7 @@ impl<'m> Verdicts<'m> {
 /// What every plan may look at is the same. Destructured, so that a new part is not forgotten here.
 fn share(before: &Program, now: &Program, changed: &BTreeSet<String>) -> bool {
     let Program { estate, routes, hooks, secrets, plans: _, inventory, ranges, main: _ } = now;
-    let Estate { sites, routes: route_sheets, policies, groups: _, machines: _, teams } = estate;
+    let Estate { sites, routes: route_sheets, policies, groups: _, machines: _, teams } = &**estate;
     let old = &before.estate;
     let (hooks, hooks_before) = (format!("{hooks:?}"), format!("{:?}", before.hooks));
     (sites, route_sheets, policies, teams) == (&old.sites, &old.routes, &old.policies, &old.teams)

@@ -60,7 +60,7 @@ fn sites_that_are_as_the_plans_have_them_do_not_drift() {
     now.sites.get_mut(&SiteName::new("dr")).unwrap().machines.iter_mut().for_each(|machine| machine.power = Power::Off);
     assert_eq!(drift(&shop().estate, &inventory(), &now), []);
     // The site has a name of its own for one of them.
-    let mut estate = shop().estate;
+    let mut estate = (*shop().estate).clone();
     estate.machines.get_mut(&MachineName::new("db")).unwrap().known_as = Some("SQL PROD (01)".into());
     let (mut before, mut called) = (inventory(), now.clone());
     for known in [&mut before, &mut called] {

@@ -191,7 +191,7 @@ impl Estate {
     async fn protected(&self) -> MemoryStore {
         let store = MemoryStore::new();
         let control = self.control(store.reopen());
-        let protect = Request::Protect { estate: Box::new(self.checked.estate.clone()), groups: Vec::new() };
+        let protect = Request::Protect { estate: Box::new((*self.checked.estate).clone()), groups: Vec::new() };
         ask(&control, protect).await.unwrap();
         ask(&control, Request::Cycle { groups: Vec::new() }).await.unwrap();
         control.stop();

@@ -158,7 +158,7 @@ plan in-turn {
 fn plans(world: &dyn World, files: &[String], small: bool) -> Vec<Case> {
     let checked = muster_compiler::check(world, files);
     assert!(!checked.has_errors(), "{files:?}: {:#?}", checked.diagnostics);
-    let estate = Arc::new(checked.estate.clone());
+    let estate = checked.estate.clone();
     let mut cases = Vec::new();
     for plan in &checked.plans {
         for kind in [Kind::Planned, Kind::Unplanned, Kind::Test] {

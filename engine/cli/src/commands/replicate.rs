@@ -24,7 +24,7 @@ pub async fn protect(common: &Common, groups: Vec<String>, options: &RunOptions)
     };
     let access = open::writing(common, Some(&project), "protect", options).await?;
     let request = Request::Protect {
-        estate: Box::new(project.checked.estate.clone()),
+        estate: Box::new((*project.checked.estate).clone()),
         groups: groups.into_iter().map(GroupName::new).collect(),
     };
     let answer: Result<Vec<GroupName>> = access.ask(&request, common).await;
