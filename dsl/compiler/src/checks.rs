@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::groups::{GroupModel, groups_of_machines};
+use crate::known_plans::KnownPlans;
 use crate::lower::Addresses;
 use crate::model::{PlanModel, RISING};
 use crate::policies::PolicyModel;
@@ -12,8 +13,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub(crate) type Policies = BTreeMap<String, Option<PolicyModel>>;
 
-/// Checks that need no lowering. A plan with a mistake is no longer whole.
-pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, plans: &mut [Resolved]) {
+/// Checks that need no lowering. A plan with a mistake is no longer whole. `known`: what was said of each plan before, and
+/// whether the others are the company that it had then.
+pub(crate) fn check(
+    cx: &Context<'_>,
+    program: &Program,
+    policies: &Policies,
+    plans: &mut [Resolved],
+    (known, company): (&mut KnownPlans, bool),
+) {
     crate::promises::check(cx, policies);
     for group in cx.groups.values() {
         check_group(cx, group, policies);
@@ -23,7 +31,12 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
     crate::readiness::check_idle_groups(cx, plans, &started);
     let group_of = groups_of_machines(&cx.groups);
     for plan in plans {
-        let before = cx.errors();
+        if let Some((said, whole)) = known.looked_at(&plan.model.name).filter(|_| company) {
+            cx.repeat(said);
+            plan.whole = *whole;
+            continue;
+        }
+        let (before, recording) = (cx.errors(), cx.record());
         check_machines(cx, &plan.model, &group_of);
         check_groups(cx, plan, &started, policies);
         check_networks(cx, program, &plan.model);
@@ -34,6 +47,7 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, policies: &Policies, pl
             crate::readiness::check(cx, program, &plan.model);
         }
         plan.whole &= cx.errors() == before;
+        known.keep_look(&plan.model.name, cx.recorded(recording), plan.whole);
     }
 }
 

@@ -55,6 +55,21 @@ fn is_unknown_name(diagnostic: &Diagnostic) -> bool {
         || (diagnostic.code.0 == 201 && matches!(label, UNKNOWN_NAME | "unknown hook" | "unknown probe"))
 }
 
+/// What a piece of work said, and the names it marked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    diagnostics: Vec<Diagnostic>,
+    used: BTreeSet<(usize, String)>,
+    unknown_machines: BTreeSet<String>,
+}
+
+/// A recording that goes on.
+pub(crate) struct Recording {
+    mark: usize,
+    used: BTreeSet<(usize, String)>,
+    unknown_machines: BTreeSet<String>,
+}
+
 /// One file.
 #[derive(Clone, Debug)]
 pub(crate) struct Module {
@@ -86,7 +101,7 @@ pub(crate) struct Context<'w> {
     pub routes_unread: bool,
     pub lets: RefCell<BTreeMap<(usize, usize), Option<Value>>>,
     pub lets_open: RefCell<Vec<(usize, usize)>>,
-    pub used: RefCell<BTreeSet<(usize, String)>>,
+    used: RefCell<BTreeSet<(usize, String)>>,
     /// Words used as machines that are none.
     pub unknown_machines: RefCell<BTreeSet<String>>,
     diagnostics: RefCell<Vec<Diagnostic>>,
@@ -139,6 +154,29 @@ impl<'w> Context<'w> {
     }
     pub(crate) fn pushed_since(&self, mark: usize) -> Vec<Diagnostic> {
         self.diagnostics.borrow().get(mark..).unwrap_or_default().to_vec()
+    }
+    /// Keeps apart what is said and marked from here on.
+    pub(crate) fn record(&self) -> Recording {
+        Recording { mark: self.pushed(), used: self.used.take(), unknown_machines: self.unknown_machines.take() }
+    }
+    /// What was said and marked since; it counts as if nothing had been kept apart.
+    pub(crate) fn recorded(&self, since: Recording) -> Said {
+        let said = Said {
+            diagnostics: self.pushed_since(since.mark),
+            used: self.used.replace(since.used),
+            unknown_machines: self.unknown_machines.replace(since.unknown_machines),
+        };
+        self.mark(&said);
+        said
+    }
+    /// Says and marks it again.
+    pub(crate) fn repeat(&self, said: &Said) {
+        self.extend(said.diagnostics.iter().cloned());
+        self.mark(said);
+    }
+    fn mark(&self, said: &Said) {
+        self.used.borrow_mut().extend(said.used.iter().cloned());
+        self.unknown_machines.borrow_mut().extend(said.unknown_machines.iter().cloned());
     }
     pub(crate) fn errors(&self) -> usize {
         self.diagnostics.borrow().iter().filter(|diagnostic| diagnostic.is_error()).count()

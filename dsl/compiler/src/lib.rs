@@ -18,6 +18,7 @@ mod groups;
 mod hook_facts;
 mod hooks;
 mod host_calls;
+mod known_plans;
 mod load;
 mod lock;
 mod lower;
@@ -52,6 +53,7 @@ pub use session::Session;
 
 use context::Context;
 use hooks::HookModel;
+use known_plans::KnownPlans;
 use model::{PlanModel, RISING};
 use muster_diagnostics::{Diagnostic, FileId, SourceMap, Span};
 use muster_runsheet::{
@@ -121,7 +123,7 @@ pub(crate) struct Program {
     pub hooks: BTreeMap<String, HookModel>,
     /// The key in the keyring of each secret.
     pub secrets: BTreeMap<String, String>,
-    pub plans: BTreeMap<String, (PlanModel, bool)>,
+    pub plans: BTreeMap<String, (Arc<PlanModel>, bool)>,
     pub inventory: Hash,
     /// The networks of each site.
     pub ranges: BTreeMap<String, Vec<(String, net::Cidr)>>,
@@ -153,9 +155,12 @@ fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: O
     let mut cx = Context::new(world, std::mem::take(&mut memory.parses));
     load::load(&mut cx, files);
     names::collect(&mut cx);
-    let (people, noted) = shared::resolve(&mut cx, memory.shared.take());
+    let (people, said) = shared::resolve(&mut cx, memory.shared.take());
     hooks::resolve_hooks(&mut cx);
-    let mut resolved = plans::resolve_plans(&cx);
+    if !people.same || last.is_none_or(|last| format!("{:?}", last.hooks) != format!("{:?}", cx.hooks)) {
+        memory.plans = KnownPlans::default();
+    }
+    let mut resolved = plans::resolve_plans(&cx, &mut memory.plans);
     let mut program = Program {
         estate: match last.filter(|last| people.same && shared::move_the_same(last, &resolved)) {
             Some(last) => last.estate.clone(),
@@ -172,7 +177,9 @@ fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: O
         ranges: sites::ranges(&cx.sites),
         main: cx.main,
     };
-    checks::check(&cx, &program, &people.policies, &mut resolved);
+    let company = last.is_some_and(|last| Arc::ptr_eq(&last.estate, &program.estate));
+    checks::check(&cx, &program, &people.policies, &mut resolved, (&mut memory.plans, company));
+    memory.plans.end_check();
     let mut verdicts = Verdicts::new(&mut memory.verdicts, last, &program);
     for plan in resolved {
         if plan.steps_whole {
@@ -184,7 +191,7 @@ fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: O
     cx.warn_unused_imports();
     let diagnostics = cx.take_diagnostics();
     memory.parses = std::mem::take(&mut cx.parses);
-    memory.shared = shared::Shared::keep(&mut cx, people, noted);
+    memory.shared = shared::Shared::keep(&mut cx, people, said);
     let plans = program.plans.values().map(|(plan, sound)| facts_of(&program, plan, *sound)).collect();
     Checked { sources: cx.sources, diagnostics, estate: program.estate.clone(), plans, tests, program }
 }

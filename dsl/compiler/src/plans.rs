@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::facts::{Facts, Shape, plain, word};
+use crate::known_plans::KnownPlans;
 use crate::model::{Condition, LineModel, PlanModel, RISING, StageModel, VerbModel, When};
 use crate::names::Kind;
 use crate::steps::Lines;
@@ -11,6 +12,7 @@ use muster_diagnostics::{Applicability, Diagnostic, Span};
 use muster_runsheet::{Duration, PointChoice};
 use muster_syntax::ast::{self, ExprKind, FactValue, Item};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 const PLAN: Shape = Shape {
     what: "a plan",
@@ -20,14 +22,16 @@ const PLAN: Shape = Shape {
 };
 
 /// A plan and whether it could be read whole; only whole plans are compiled.
+#[derive(Clone, Debug)]
 pub(crate) struct Resolved {
-    pub model: PlanModel,
+    pub model: Arc<PlanModel>,
     pub whole: bool,
     /// Its steps could all be read, so that their order can be judged even if a fact is wrong.
     pub steps_whole: bool,
 }
 
-pub(crate) fn resolve_plans(cx: &Context<'_>) -> Vec<Resolved> {
+/// All plans of all files; `known` are those of which nothing but their own file can have changed.
+pub(crate) fn resolve_plans(cx: &Context<'_>, known: &mut KnownPlans) -> Vec<Resolved> {
     let mut plans: Vec<Resolved> = Vec::new();
     let mut groups: HashMap<&str, Vec<&str>> = HashMap::new();
     for group in cx.groups.values().filter(|group| group.policy.is_some()) {
@@ -39,11 +43,20 @@ pub(crate) fn resolve_plans(cx: &Context<'_>) -> Vec<Resolved> {
             if plans.iter().any(|known| known.model.name == plan.name.text) {
                 continue; // E0202
             }
-            let before = cx.errors();
-            if let Some((model, steps)) = resolve_plan(cx, module, plan, &groups) {
+            if let Some((resolved, said)) = known.resolved(&plan.name.text, &file.ast) {
+                cx.repeat(said);
+                plans.push(resolved);
+                continue;
+            }
+            let (before, recording) = (cx.errors(), cx.record());
+            let resolved = resolve_plan(cx, module, plan, &groups);
+            let said = cx.recorded(recording);
+            if let Some((model, steps)) = resolved {
                 let read = !cx.is_unread(plan.span);
                 let whole = cx.errors() == before && read;
-                plans.push(Resolved { model, whole, steps_whole: steps && read });
+                let resolved = Resolved { model: Arc::new(model), whole, steps_whole: steps && read };
+                known.keep_resolved(&file.ast, resolved.clone(), said);
+                plans.push(resolved);
             }
         }
     }

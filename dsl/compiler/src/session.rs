@@ -3,6 +3,7 @@
 //! ```text
 //! text  == the text read before under this number  -> its tree
 //! trees == the trees before, but for plans         -> what all plans share
+//! tree  == the tree before, and all that is shared -> each plan of it, resolved and looked at
 //! plan  == the plan before, and all it may name     -> what compiling its operations said
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! of one plan and what surrounds it are remembered.
 
 use crate::context::Context;
+use crate::known_plans::KnownPlans;
 use crate::model::{LineModel, PlanModel, VerbModel};
 use crate::shared::Shared;
 use crate::value::Value;
@@ -43,6 +45,7 @@ impl Session {
 pub(crate) struct Memory {
     pub parses: Parses,
     pub shared: Option<Shared>,
+    pub plans: KnownPlans,
     /// What compiling each plan said.
     pub verdicts: BTreeMap<String, Vec<Diagnostic>>,
 }
@@ -99,9 +102,10 @@ impl<'m> Verdicts<'m> {
     }
 
     /// Compiles the plan, or repeats what was said when that was done.
-    pub(crate) fn judge(&mut self, cx: &Context<'_>, plan: &PlanModel, compile: impl FnOnce()) {
+    pub(crate) fn judge(&mut self, cx: &Context<'_>, plan: &Arc<PlanModel>, compile: impl FnOnce()) {
         let before = self.before.and_then(|program| program.plans.get(&plan.name));
-        let same = before.is_some_and(|(before, _)| before == plan) && !self.is_touched(plan);
+        let same =
+            before.is_some_and(|(before, _)| Arc::ptr_eq(before, plan) || before == plan) && !self.is_touched(plan);
         let said = match self.old.remove(&plan.name).filter(|_| same) {
             Some(said) => {
                 cx.extend(said.iter().cloned());

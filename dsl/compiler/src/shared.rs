@@ -4,7 +4,7 @@
 //! functions stand in files that no tree knows of.
 
 use crate::checks::Policies;
-use crate::context::Context;
+use crate::context::{Context, Said};
 use crate::groups::GroupModel;
 use crate::load::INVENTORY_PATH;
 use crate::machines::{MachineEntry, Places};
@@ -13,10 +13,10 @@ use crate::routes::RouteModel;
 use crate::sites::SiteModel;
 use crate::value::Value;
 use crate::{Program, groups, machines, names, people, plans, policies, routes, sites, windows};
-use muster_diagnostics::{Diagnostic, FileId};
+use muster_diagnostics::FileId;
 use muster_runsheet::TeamSheet;
 use muster_syntax::ast::{self, Item};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What belongs to the program beside what stands in the context.
@@ -42,17 +42,15 @@ pub(crate) struct Shared {
     lets: BTreeMap<(usize, usize), Option<Value>>,
     policies: Policies,
     teams: BTreeMap<String, TeamSheet>,
-    said: Vec<Diagnostic>,
-    used: BTreeSet<(usize, String)>,
-    unknown_machines: BTreeSet<String>,
+    said: Said,
 }
 
 /// Fills the context with what all plans share.
-pub(crate) fn resolve(cx: &mut Context<'_>, known: Option<Shared>) -> (People, Noted) {
+pub(crate) fn resolve(cx: &mut Context<'_>, known: Option<Shared>) -> (People, Said) {
     if let Some(known) = known.filter(|known| known.holds(cx)) {
         return known.back_into(cx);
     }
-    let mark = cx.pushed();
+    let recording = cx.record();
     sites::resolve_sites(cx);
     machines::resolve_machines(cx);
     let before = cx.errors();
@@ -65,25 +63,13 @@ pub(crate) fn resolve(cx: &mut Context<'_>, known: Option<Shared>) -> (People, N
     let teams = people::resolve_teams(cx);
     cx.places = machines::resolve_places(cx);
     groups::resolve_groups(cx);
-    let noted = Noted {
-        said: cx.pushed_since(mark),
-        used: cx.used.borrow().clone(),
-        unknown_machines: cx.unknown_machines.borrow().clone(),
-    };
-    (People { policies, teams, same: false }, noted)
-}
-
-/// What was said and marked on the way.
-pub(crate) struct Noted {
-    said: Vec<Diagnostic>,
-    used: BTreeSet<(usize, String)>,
-    unknown_machines: BTreeSet<String>,
+    (People { policies, teams, same: false }, cx.recorded(recording))
 }
 
 impl Shared {
     /// Takes out of a context that is done with what the next check may find unchanged. Of texts that could only be read in
     /// part nothing is kept.
-    pub(crate) fn keep(cx: &mut Context<'_>, people: People, noted: Noted) -> Option<Self> {
+    pub(crate) fn keep(cx: &mut Context<'_>, people: People, said: Said) -> Option<Self> {
         if !cx.unread.is_empty() {
             return None;
         }
@@ -100,9 +86,7 @@ impl Shared {
             lets: cx.lets.take(),
             policies: people.policies,
             teams: people.teams,
-            said: noted.said,
-            used: noted.used,
-            unknown_machines: noted.unknown_machines,
+            said,
         })
     }
 
@@ -117,7 +101,7 @@ impl Shared {
             && self.folder == cx.world.folder()
     }
 
-    fn back_into(self, cx: &mut Context<'_>) -> (People, Noted) {
+    fn back_into(self, cx: &mut Context<'_>) -> (People, Said) {
         cx.sites = self.sites;
         cx.machines = self.machines;
         cx.places = self.places;
@@ -125,11 +109,8 @@ impl Shared {
         cx.routes = self.routes;
         cx.routes_unread = self.routes_unread;
         cx.lets = self.lets.into();
-        cx.extend(self.said.iter().cloned());
-        cx.used.borrow_mut().extend(self.used.iter().cloned());
-        cx.unknown_machines.borrow_mut().extend(self.unknown_machines.iter().cloned());
-        let noted = Noted { said: self.said, used: self.used, unknown_machines: self.unknown_machines };
-        (People { policies: self.policies, teams: self.teams, same: true }, noted)
+        cx.repeat(&self.said);
+        (People { policies: self.policies, teams: self.teams, same: true }, self.said)
     }
 }
 
