@@ -30,6 +30,7 @@ pub(crate) fn check(
     let started: HashSet<String> = plans.iter().flat_map(|plan| plan.model.machines.keys().cloned()).collect();
     crate::readiness::check_idle_groups(cx, plans, &started);
     let group_of = groups_of_machines(&cx.groups);
+    let keyrings = crate::secrets::places(cx);
     for plan in plans {
         if let Some((said, whole)) = known.looked_at(&plan.model.name).filter(|_| company) {
             cx.repeat(said);
@@ -45,6 +46,7 @@ pub(crate) fn check(
         check_points(cx, &plan.model, policies);
         if plan.steps_whole {
             crate::readiness::check(cx, program, &plan.model);
+            crate::reach::check(cx, program, &plan.model, &keyrings);
         }
         plan.whole &= cx.errors() == before;
         known.keep_look(&plan.model.name, cx.recorded(recording), plan.whole);

@@ -27,12 +27,14 @@ mod model;
 mod names;
 mod net;
 mod objective;
+mod order;
 mod people;
 mod plans;
 mod policies;
 mod promises;
 mod providers;
 mod quantity;
+mod reach;
 mod readiness;
 mod routes;
 mod script;
@@ -183,7 +185,12 @@ fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: O
     let mut verdicts = Verdicts::new(&mut memory.verdicts, last, &program);
     for plan in resolved {
         if plan.steps_whole {
+            let before = cx.errors();
             verdicts.judge(&cx, &plan.model, || compile_all(&cx, &program, &plan.model));
+            // What is wrong with the steps themselves shows in the order of the stages too.
+            if plan.whole && cx.errors() == before {
+                order::check(&cx, &plan.model);
+            }
         }
         program.plans.insert(plan.model.name.clone(), (plan.model, plan.whole));
     }

@@ -46,6 +46,8 @@ impl PlanModel {
 pub(crate) struct StageModel {
     pub name: String,
     pub after: Vec<String>,
+    /// Where each of `after` is written, in the same order.
+    pub after_spans: Vec<Span>,
     pub lines: Vec<LineModel>,
     pub span: Span,
 }

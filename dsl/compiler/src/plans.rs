@@ -263,8 +263,9 @@ fn resolve_stages(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Vec<Stag
                 None => diagnostic.help(format!("the plan has {}", listed(names))),
             });
         }
-        let after = stage.after.iter().filter(known).map(|name| name.text.clone()).collect();
-        stages.push(StageModel { name: name.text.clone(), after, lines, span: name.span });
+        let after = stage.after.iter().filter(known);
+        let (after, after_spans) = after.map(|name| (name.text.clone(), name.span)).unzip();
+        stages.push(StageModel { name: name.text.clone(), after, after_spans, lines, span: name.span });
     }
     in_order(cx, stages)
 }

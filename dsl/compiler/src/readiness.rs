@@ -67,7 +67,7 @@ fn steps<'p>(lines: &'p [LineModel], around: &[&'p Condition], found: &mut Vec<(
     }
 }
 
-fn all_steps(plan: &PlanModel) -> Vec<(&StepModel, Vec<&Condition>)> {
+pub(crate) fn all_steps(plan: &PlanModel) -> Vec<(&StepModel, Vec<&Condition>)> {
     let mut found = Vec::new();
     for stage in &plan.stages {
         steps(&stage.lines, &[], &mut found);

@@ -28,6 +28,8 @@ pub(crate) struct RouteModel {
     /// The site the vault lives at, when the plans say so.
     pub vault_at: Option<(String, Span)>,
     pub span: Span,
+    /// Where each of its `resolver` lines is, in their order.
+    pub resolver_spans: Vec<Span>,
     pub broken: bool,
 }
 
@@ -109,7 +111,8 @@ fn resolve_route(cx: &Context<'_>, module: usize, route: &ast::Route) -> Option<
         leftward: Carriers { through: carriers(&through, When::Back), target: carriers(&target, When::Back) },
     };
     let span = route.left.span.to(route.right.span);
-    Some(RouteModel { sheet, vault_at, span, broken: cx.errors() > before || cx.is_unread(route.span) })
+    let resolver_spans = pairs.resolvers.iter().map(|(_, _, span)| *span).collect();
+    Some(RouteModel { sheet, vault_at, span, resolver_spans, broken: cx.errors() > before || cx.is_unread(route.span) })
 }
 
 /// A path without a scheme, or `file:` with a relative one, is relative to the folder of the plans.

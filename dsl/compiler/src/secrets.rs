@@ -3,10 +3,10 @@
 //! Only forms that their makers fixed so that they can be found; a long random word proves nothing.
 
 use crate::context::Context;
-use crate::names::Symbol;
-use crate::value::Env;
+use crate::names::{Kind, Symbol};
+use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Diagnostic, Span};
-use muster_syntax::ast::Item;
+use muster_syntax::ast::{Argument, Item};
 use std::collections::BTreeMap;
 
 /// The key of every secret in the keyring, by its name in the plans. What could not be read is reported and left out.
@@ -23,10 +23,31 @@ pub(crate) fn resolve(cx: &Context<'_>) -> BTreeMap<String, String> {
     keys
 }
 
+/// Where the keyring is that alone holds a secret, by the secret's name: `keyring("hq/dns", at = hq)`.
+pub(crate) fn places(cx: &Context<'_>) -> BTreeMap<String, (String, Span)> {
+    let mut places = BTreeMap::new();
+    for (module, file) in cx.modules.iter().enumerate() {
+        for item in &file.ast.items {
+            let Item::Secret(secret) = item else { continue };
+            let at = secret.source.arguments.iter().find(|argument| is_place(argument));
+            let Some(at) = at.map(|argument| &argument.value) else { continue };
+            if let Some(Value::Named(_, site)) = cx.expect(module, &Env::new(), at, &Type::Named(Kind::Site)) {
+                places.entry(secret.name.text.clone()).or_insert((site, at.span));
+            }
+        }
+    }
+    places
+}
+
+fn is_place(argument: &Argument) -> bool {
+    argument.name.as_ref().is_some_and(|name| name.text == "at")
+}
+
 /// The key of a declared secret; silent where [`resolve`] speaks.
 pub(crate) fn key_of(cx: &Context<'_>, symbol: Symbol) -> Option<String> {
     let Item::Secret(secret) = &cx.modules[symbol.module].ast.items[symbol.index] else { return None };
-    let [key] = secret.source.arguments.as_slice() else { return Some(String::new()) };
+    let keys: Vec<&Argument> = secret.source.arguments.iter().filter(|argument| !is_place(argument)).collect();
+    let [key] = keys.as_slice() else { return Some(String::new()) };
     Some(match &key.value.kind {
         muster_syntax::ast::ExprKind::Text(text) => text.text.clone(),
         _ => String::new(),
@@ -44,7 +65,11 @@ fn read_key(cx: &Context<'_>, module: usize, source: &muster_syntax::ast::Call) 
     if source.callee.head.text != "keyring" || !source.callee.path.is_empty() {
         return wrong("secrets are in a keyring");
     }
-    let [key] = source.arguments.as_slice() else { return wrong("`keyring` takes one key") };
+    let keys: Vec<&Argument> = source.arguments.iter().filter(|argument| !is_place(argument)).collect();
+    let [key] = keys.as_slice() else { return wrong("`keyring` takes one key, and `at = SITE`") };
+    if source.arguments.len() > 2 || key.name.is_some() {
+        return wrong("`keyring` takes one key, and `at = SITE`");
+    }
     let text = cx.text(module, &Env::new(), &key.value)?;
     let good = |part: &str| {
         !part.is_empty()

@@ -30,6 +30,7 @@ const NOT_ALONE: &[(u16, &str)] = &[
     (502, "the machine with the card"),
     (503, "the plan with both machines"),
     (504, "the networks of both sites"),
+    (508, "the cards of the machine"),
     (512, "the vault of a provider"),
     (515, "the providers"),
     (601, "the state of the plan"),
