@@ -40,6 +40,7 @@ const NOT_ALONE: &[(u16, &str)] = &[
     (708, "a hook that was run twice"),
     (712, "a run that was resumed"),
     (801, "a provider with a login"),
+    (802, "the keyring"),
     (803, "the secret"),
     (903, "the runsheet"),
     (904, "the runsheet"),

@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // tests and their helpers
 
-use muster_diagnostics::pages::PAGES;
+use muster_diagnostics::pages::{KEPT, PAGES};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Codes that something else than the compiler says.
-const SAID_ELSEWHERE: [(u16, &str); 6] = [
+const SAID_ELSEWHERE: [(u16, &str); 7] = [
     (708, "by `muster hook test`, of a second run"),
     (712, "by the host of hooks, when a hook is resumed"),
+    (802, "by the keyring, of a key that it cannot read"),
     (903, "by `muster run`, of a stale sheet"),
     (904, "by `muster run`, of a file that is none"),
     (905, "by `muster run`, of a changed hook"),
@@ -76,6 +77,8 @@ fn every_code_has_a_page_and_every_page_a_code() {
     let pages: BTreeSet<u16> = PAGES.iter().map(|(code, _)| *code).collect();
     assert_eq!(said.difference(&pages).collect::<Vec<_>>(), [&0; 0], "codes without a page");
     assert_eq!(pages.difference(&said).collect::<Vec<_>>(), [&0; 0], "pages of codes that nothing says");
+    let kept = KEPT.iter().filter(|(code, _)| said.contains(code) || pages.contains(code));
+    assert_eq!(kept.collect::<Vec<_>>(), [&(0, ""); 0], "kept for later, and in use");
 }
 
 fn section<'p>(page: &'p str, name: &str) -> &'p str {
@@ -95,6 +98,9 @@ fn index() -> String {
             let title = page.lines().next().and_then(|line| line.split_once(": ")).unwrap().1;
             let what = section(page, "## What to do\n").replace('\n', " ").replace('|', "\\|");
             writeln!(out, "| E{code:04} | {title} | {what} |").unwrap();
+        }
+        for (_, why) in KEPT.iter().filter(|(code, _)| code / 100 == family) {
+            writeln!(out, "\n{why}").unwrap();
         }
     }
     out

@@ -1,7 +1,7 @@
 //! What the pages of the codes show as right must be right.
 
 use muster_diagnostics::FileId;
-use muster_diagnostics::pages::PAGES;
+use muster_diagnostics::pages::{KEPT, PAGES};
 use muster_syntax::parse;
 
 fn examples(page: &str) -> Vec<&str> {
@@ -25,4 +25,11 @@ fn the_wrong_examples_of_shape_are_caught_with_their_code() {
         let found = parse(FileId(0), examples(page)[0]).diagnostics;
         assert!(found.iter().any(|diagnostic| diagnostic.code.0 == *code), "E{code:04}: {found:?}");
     }
+}
+
+/// A name can be newer than its edition (E0205) only where there are two.
+#[test]
+fn a_second_edition_needs_a_code_for_names_of_the_newer_one() {
+    let known = (2000..2100).filter(|year| parse(FileId(0), &format!("edition {year}\n")).diagnostics.is_empty());
+    assert_eq!(known.count() == 1, KEPT.iter().any(|(code, _)| *code == 205));
 }

@@ -105,8 +105,13 @@ pub(crate) fn blot(json: &mut Json, opened: &[Hidden]) {
     }
 }
 
-/// Reads a key of the engine's keyring: a variable of the environment, else a file of the keyring's folder.
+/// Reads a key of the engine's keyring: a variable of the environment, else a file of the keyring's folder. What cannot be
+/// read is E0802.
 pub fn read_keyring(key: &str) -> Result<Hidden> {
+    open_key(key).map_err(|failure| Failure { message: format!("{} (E0802)", failure.message), ..failure })
+}
+
+fn open_key(key: &str) -> Result<Hidden> {
     let good = |part: &str| !part.is_empty() && !part.starts_with('.');
     let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
     if !key.split('/').all(good) || !key.chars().all(letters) {
@@ -189,7 +194,10 @@ mod tests {
         assert!(refused.message.contains("640"), "{refused}");
         assert!(!refused.message.contains("s3cret"));
         assert!(read_file("none", &folder.path().join("none"), "V").is_err());
-        assert!(read_keyring("../etc/shadow").is_err());
+        for unreadable in ["../etc/shadow", "nobody/has-this-one"] {
+            let failure = read_keyring(unreadable).unwrap_err();
+            assert!(failure.message.ends_with("(E0802)"), "{failure}");
+        }
         assert_eq!(variable_of("dr/dns-token"), "MUSTER_SECRET_DR_DNS_TOKEN");
     }
 }

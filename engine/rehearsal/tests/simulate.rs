@@ -4,7 +4,7 @@
 
 use muster_compiler::{Checked, World};
 use muster_provider_simulated::EstateSpec;
-use muster_rehearsal::{Conditions, Outcome, Reply, Status, simulate, table};
+use muster_rehearsal::{Conditions, Outcome, Reply, Status, run_test, simulate, table};
 use muster_runsheet::inventory::{Capabilities, MachineFacts, Power};
 use muster_runsheet::{Direction, Duration, Inventory, Kind, Operation, Rate, SiteInventory};
 
@@ -61,17 +61,22 @@ fn inventory() -> String {
 }
 
 fn shop() -> Checked {
+    shop_with("")
+}
+
+fn shop_with(more: &'static str) -> Checked {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plans/shop");
-    struct Shop(Folder);
+    struct Shop(Folder, &'static str);
     impl World for Shop {
         fn read(&self, path: &str) -> Option<String> {
             match path {
                 "inventory.json" => Some(inventory()),
+                "shop.plan" => self.0.read(path).map(|text| text + self.1),
                 path => self.0.read(path),
             }
         }
     }
-    let checked = muster_compiler::check(&Shop(Folder(folder)), &["shop.plan".to_owned()]);
+    let checked = muster_compiler::check(&Shop(Folder(folder), more), &["shop.plan".to_owned()]);
     assert!(!checked.has_errors(), "{:#?}", checked.diagnostics);
     checked
 }
@@ -230,3 +235,22 @@ plan p {
   stage s { start a, b, c, d usually 1m }
 }
 ";
+
+#[test]
+fn an_expectation_that_does_not_hold_has_its_code_its_line_and_its_moment() {
+    let checked = shop_with(
+        "\ntest \"nothing is started\" {\n  simulate shop planned seed 3\n  expect db before web\n  expect never start\n}\n",
+    );
+    let title = "nothing is started";
+    let test = checked.tests.iter().find(|test| test.title == title).expect("the test that was added");
+    let result = run_test(&checked, &Folder(""), test, 1);
+    assert!(test.sound, "{:#?}", checked.diagnostics);
+    let [failure] = result.failures.as_slice() else { panic!("one expectation of two fails: {result:#?}") };
+    let diagnostic = &failure.diagnostic;
+    assert!(diagnostic.is_error());
+    assert_eq!(diagnostic.code.to_string(), "E0906");
+    let span = diagnostic.primary.span;
+    let file = checked.sources.get(span.file).expect("the file of the test");
+    assert!(file.text[span.start as usize..span.end as usize].contains("never start"), "{diagnostic:?}");
+    assert!(!failure.timeline.is_empty(), "it shows the start");
+}

@@ -56,9 +56,18 @@ pub const fn dice() -> Dice {
     DICE
 }
 
+/// The operation. Plan and operation change places easily; then the other word is one.
+fn kind_of(asked: &Asked) -> Result<Kind> {
+    let Asked { plan, operation, .. } = asked;
+    operate::parse_kind(operation).map_err(|failure| match operate::parse_kind(plan) {
+        Ok(_) => failure.help(format!("the plan comes first: `{operation} {plan}`")),
+        Err(_) => failure,
+    })
+}
+
 /// Compiles the operation, and asks the vault, where there is one, what past runs have taken.
 pub async fn prepare(common: &Common, asked: &Asked) -> Result<std::result::Result<Prepared, Exit>> {
-    let kind = operate::parse_kind(&asked.operation)?;
+    let kind = kind_of(asked)?;
     let project = match plans::load(common)? {
         Ok(project) => project,
         Err(exit) => return Ok(Err(exit)),
@@ -125,4 +134,24 @@ fn inventory_age(project: &Project, sheet: &Runsheet) -> Option<Duration> {
     let oldest =
         homes.filter_map(|site| inventory.sites.get(site)).map(|site| site.pulled_at).min().filter(|at| *at > 0)?;
     Some(SystemClock.now().since(Timestamp(oldest)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_and_an_operation_that_changed_places_are_told_apart() {
+        let asked = |plan: &str, operation: &str| {
+            kind_of(&Asked { plan: plan.into(), operation: operation.into(), back: false, point: None })
+        };
+        assert_eq!(asked("shop", "drill").unwrap(), Kind::Test);
+        // A plan may have the name of an operation.
+        assert_eq!(asked("failover", "planned").unwrap(), Kind::Planned);
+        let failure = asked("drill", "shop").unwrap_err();
+        assert_eq!(failure.message, "`shop` is not an operation");
+        assert_eq!(failure.help.as_deref(), Some("the plan comes first: `shop drill`"));
+        let failure = asked("shop", "tset").unwrap_err();
+        assert!(failure.help.is_some_and(|help| help.starts_with("operations: test")));
+    }
 }

@@ -57,7 +57,7 @@ hook mark(app: machine) {
     });
     let said = shop.type_in(&["failover", "shop", "--planned", "--no-wait"]);
     assert_ne!(said.code, Some(0), "{said:?}");
-    let said = said.says(&["`mark` needs the secret `shop-key`", "the keyring has no `nobody/has-this`"]);
+    let said = said.says(&["`mark` needs the secret `shop-key`", "the keyring has no `nobody/has-this`", "E0802"]);
     assert!(said.err.contains("nothing has been touched"), "{said:?}");
     shop.assert_runs_at(HOME);
 }

@@ -130,6 +130,7 @@ async fn a_hook_that_cannot_do_its_work_is_refused_before_anything_is_touched() 
         *bench.dr.can.lock().unwrap() = can;
         let failure = bench.fails().await;
         assert!(failure.message.contains(words), "{failure}");
+        assert_eq!(failure.message.contains("E0802"), words.contains("secret"), "{failure}");
         assert!(!failure.is_retryable(), "{failure:?}");
         assert!(bench.hq.effects().is_empty() && bench.dr.effects().is_empty(), "nothing was touched");
         assert!(bench.recovery.calls().is_empty());
