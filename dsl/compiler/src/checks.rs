@@ -30,7 +30,7 @@ pub(crate) fn check(
     let started: HashSet<String> = plans.iter().flat_map(|plan| plan.model.machines.keys().cloned()).collect();
     crate::readiness::check_idle_groups(cx, plans, &started);
     let group_of = groups_of_machines(&cx.groups);
-    let keyrings = crate::secrets::places(cx);
+    let keyrings = crate::secrets::places(cx, &program.secrets);
     for plan in plans {
         if let Some((said, whole)) = known.looked_at(&plan.model.name).filter(|_| company) {
             cx.repeat(said);

@@ -6,7 +6,7 @@ use crate::Program;
 use crate::context::Context;
 use crate::model::{PlanModel, VerbModel};
 use crate::names::Kind as Named;
-use crate::readiness::all_steps;
+use crate::readiness::rising_steps;
 use crate::routes::RouteModel;
 use crate::value::Value;
 use muster_diagnostics::{Diagnostic, Span};
@@ -36,7 +36,7 @@ struct Wanted<'p> {
 fn wanted<'p>(cx: &'p Context<'_>, program: &'p Program, plan: &'p PlanModel, way: Direction) -> Vec<Wanted<'p>> {
     let operation = Operation { kind: Kind::Unplanned, direction: way };
     let mut wanted = Vec::new();
-    for (step, conditions) in all_steps(plan) {
+    for (step, conditions) in rising_steps(plan) {
         let (name, arguments) = match &step.verb {
             VerbModel::Run { hook, arguments } => (hook, arguments),
             VerbModel::Check { probe, arguments, .. } => (probe, arguments),

@@ -48,8 +48,11 @@ pub(crate) fn check_idle_groups(cx: &Context<'_>, plans: &[Resolved], started: &
     }
 }
 
-/// Every step of some lines, with the conditions around it and its own.
-fn steps<'p>(lines: &'p [LineModel], around: &[&'p Condition], found: &mut Vec<(&'p StepModel, Vec<&'p Condition>)>) {
+/// A step with the conditions around it and its own.
+pub(crate) type Conditioned<'p> = (&'p StepModel, Vec<&'p Condition>);
+
+/// Every step of some lines.
+fn steps<'p>(lines: &'p [LineModel], around: &[&'p Condition], downs: bool, found: &mut Vec<Conditioned<'p>>) {
     for line in lines {
         match line {
             LineModel::Step(step) => {
@@ -58,19 +61,29 @@ fn steps<'p>(lines: &'p [LineModel], around: &[&'p Condition], found: &mut Vec<(
             }
             LineModel::When(condition, lines) => {
                 let around: Vec<&Condition> = around.iter().copied().chain([condition]).collect();
-                steps(lines, &around, found);
+                steps(lines, &around, downs, found);
             }
+            LineModel::Down(_) if !downs => {}
             LineModel::Parallel(lines) | LineModel::Sequence(lines) | LineModel::Down(lines) => {
-                steps(lines, around, found);
+                steps(lines, around, downs, found);
             }
         }
     }
 }
 
-pub(crate) fn all_steps(plan: &PlanModel) -> Vec<(&StepModel, Vec<&Condition>)> {
+fn all_steps(plan: &PlanModel) -> Vec<Conditioned<'_>> {
     let mut found = Vec::new();
     for stage in &plan.stages {
-        steps(&stage.lines, &[], &mut found);
+        steps(&stage.lines, &[], true, &mut found);
+    }
+    found
+}
+
+/// Without those of the way down.
+pub(crate) fn rising_steps(plan: &PlanModel) -> Vec<Conditioned<'_>> {
+    let mut found = Vec::new();
+    for stage in &plan.stages {
+        steps(&stage.lines, &[], false, &mut found);
     }
     found
 }
@@ -126,7 +139,7 @@ fn check_bubbles(cx: &Context<'_>, plan: &PlanModel) {
     };
     for stage in &plan.stages {
         let mut found = Vec::new();
-        steps(&stage.lines, &[], &mut found);
+        steps(&stage.lines, &[], true, &mut found);
         let mut bubbles: BTreeMap<String, (&str, Span)> = BTreeMap::new();
         for (step, _) in found {
             let VerbModel::Start { machines, .. } = &step.verb else { continue };

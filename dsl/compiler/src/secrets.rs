@@ -23,12 +23,16 @@ pub(crate) fn resolve(cx: &Context<'_>) -> BTreeMap<String, String> {
     keys
 }
 
-/// Where the keyring is that alone holds a secret, by the secret's name: `keyring("hq/dns", at = hq)`.
-pub(crate) fn places(cx: &Context<'_>) -> BTreeMap<String, (String, Span)> {
+/// Where the keyring is that alone holds a secret, by the secret's name: `keyring("hq/dns", at = hq)`. Silent about those that
+/// have no key: [`resolve`] has spoken.
+pub(crate) fn places(cx: &Context<'_>, keys: &BTreeMap<String, String>) -> BTreeMap<String, (String, Span)> {
     let mut places = BTreeMap::new();
     for (module, file) in cx.modules.iter().enumerate() {
         for item in &file.ast.items {
             let Item::Secret(secret) = item else { continue };
+            if !keys.contains_key(&secret.name.text) {
+                continue;
+            }
             let at = secret.source.arguments.iter().find(|argument| is_place(argument));
             let Some(at) = at.map(|argument| &argument.value) else { continue };
             if let Some(Value::Named(_, site)) = cx.expect(module, &Env::new(), at, &Type::Named(Kind::Site)) {
