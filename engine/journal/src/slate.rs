@@ -8,6 +8,7 @@
 //! of two musters that saw the same stale lease one is told to look again.
 
 use crate::lease::*;
+use crate::seal::{Sealed, Unsound};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt, TryStreamExt};
@@ -134,6 +135,9 @@ impl Place {
 }
 
 fn store_error(place: &Place, error: slatedb::Error) -> StoreError {
+    if let Some(unsound) = Unsound::find(&error) {
+        return damaged(unsound);
+    }
     match error.kind() {
         ErrorKind::Closed(CloseReason::Fenced) => StoreError::Fenced,
         _ if full_disk(&error) => StoreError::Full { place: place.0.to_string() },
@@ -194,6 +198,11 @@ async fn exists(store: &Arc<dyn ObjectStore>, prefix: &str) -> Result<bool, Stor
         None => Ok(false),
         Some(object) => Err(damaged(format!("there is `{}` but no manifest", object.location))),
     }
+}
+
+/// What the database is given: the store with its small objects sealed.
+fn sealed(store: Arc<dyn ObjectStore>, prefix: &str) -> Arc<dyn ObjectStore> {
+    Arc::new(Sealed::new(store, Path::from(prefix)))
 }
 
 fn settings() -> Settings {
@@ -268,7 +277,7 @@ impl SlateStore {
                     None => {}
                 }
             }
-            let built = Db::builder(prefix.to_owned(), store.clone())
+            let built = Db::builder(prefix.to_owned(), sealed(store.clone(), prefix))
                 .with_settings(settings())
                 .with_expected_epoch(seen_epoch)
                 .build();
@@ -420,7 +429,7 @@ impl SlateReader {
             ..DbReaderOptions::default()
         };
         let place = Place::new(&store, prefix);
-        let build = DbReader::builder(prefix.to_owned(), store)
+        let build = DbReader::builder(prefix.to_owned(), sealed(store, prefix))
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_options(options)
             .build();

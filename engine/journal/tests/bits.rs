@@ -1,12 +1,10 @@
-//! Bits of the control state's tables and logs are flipped, one at a time: it is refused, or it answers what it always
+//! Bits of everything the control state keeps are flipped, one at a time: it is refused, or it answers what it always
 //! did; never something else, and never without an end.
 //!
-//! Manifests are left out: the database below keeps no checksum of them, and a flip among three thousand of one gave
-//! another answer. Until they have one, a manifest is only as good as the store that keeps it.
-//!
-//! `MUSTER_FLIPS=20000` flips so many.
+//! `MUSTER_FLIPS=20000` flips so many, half of them in small objects, which are few bytes and decide what is read at all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use muster_journal::seal::{MAGIC, SEAL_BYTES};
 use muster_journal::*;
 use muster_ports::*;
 use object_store::ObjectStore;
@@ -15,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Flips of every day, drawn by lot over all bits of all files.
-const FLIPS: u64 = 150;
+/// Flips of every day, drawn by lot: half of them over the bits of tables and logs, half over those of everything else.
+const FLIPS: u64 = 160;
 /// Far above what opening and reading takes on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -55,8 +53,9 @@ async fn read(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
     tokio::time::timeout(LIMIT, reading).await.expect("it ends")
 }
 
-fn is_manifest(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "manifest")
+/// Tables and logs; the rest is manifests and other small objects.
+fn is_table(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "sst")
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -72,45 +71,125 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Where the lot falls, over all bits of these files.
+fn drawn<'a>(files: &'a [(PathBuf, Vec<u8>)], lot: &mut blake3::OutputReader) -> (&'a Path, &'a [u8], u64) {
+    let mut drawn = [0; 8];
+    lot.fill(&mut drawn);
+    let mut bit = u64::from_le_bytes(drawn) % files.iter().map(|(_, bytes)| bytes.len() as u64 * 8).sum::<u64>();
+    for (path, bytes) in files {
+        if bit < bytes.len() as u64 * 8 {
+            return (path, bytes, bit);
+        }
+        bit -= bytes.len() as u64 * 8;
+    }
+    unreachable!("it is below their sum");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_of_the_control_state_is_never_another_answer() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path()).await;
     let right = read(folder.path()).await.unwrap();
     assert!(right.iter().filter(|(key, _)| key.starts_with("point/")).count() == 20, "{right:?}");
-    let all: Vec<(PathBuf, Vec<u8>)> =
-        files(folder.path()).into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect();
-    let all: Vec<(PathBuf, Vec<u8>)> = all.into_iter().filter(|(path, _)| !is_manifest(path)).collect();
-    assert!(all.len() > 4, "{} files", all.len());
-    let bits: u64 = all.iter().map(|(_, bytes)| bytes.len() as u64 * 8).sum();
+    let all = files(folder.path()).into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap()));
+    let (tables, mut others): (Vec<_>, Vec<_>) = all.partition(|(path, _)| is_table(path));
+    assert!(tables.len() > 4 && others.len() > 4, "{} tables, {} others", tables.len(), others.len());
+    // The newest of its kind is what is read; older ones share the other half of the lots.
+    let newest = others.iter().rposition(|(path, _)| path.extension().is_some_and(|is| is == "manifest")).unwrap();
+    let newest = vec![others.remove(newest)];
     let flips = std::env::var("MUSTER_FLIPS").ok().map_or(FLIPS, |text| text.parse().expect("MUSTER_FLIPS"));
     let mut lot = blake3::Hasher::new().update(b"bits").finalize_xof();
-    let (mut refused, mut harmless) = (0, 0);
-    for _ in 0..flips {
-        let mut drawn = [0; 8];
-        lot.fill(&mut drawn);
-        let mut bit = u64::from_le_bytes(drawn) % bits;
-        let hit = all.iter().find(|(_, bytes)| {
-            let inside = bit < bytes.len() as u64 * 8;
-            bit -= if inside { 0 } else { bytes.len() as u64 * 8 };
-            inside
-        });
-        let (path, bytes) = hit.unwrap();
-        let mut changed = bytes.clone();
-        changed[usize::try_from(bit / 8).unwrap()] ^= 1 << (bit % 8);
-        std::fs::write(path, changed).unwrap();
-        match read(folder.path()).await {
-            Ok(answer) => {
-                assert!(answer == right, "bit {bit} of {} gives another answer", path.display());
-                harmless += 1;
+    for (files, flips) in [(&tables, flips / 2), (&others, flips / 4), (&newest, flips / 4)] {
+        let (mut refused, mut harmless) = (0, 0);
+        for _ in 0..flips {
+            let (path, bytes, bit) = drawn(files, &mut lot);
+            let mut changed = bytes.to_vec();
+            changed[usize::try_from(bit / 8).unwrap()] ^= 1 << (bit % 8);
+            std::fs::write(path, changed).unwrap();
+            match read(folder.path()).await {
+                Ok(answer) => {
+                    assert!(answer == right, "bit {bit} of {} gives another answer", path.display());
+                    assert!(files[0].0 != newest[0].0, "bit {bit} of {} is not refused", path.display());
+                    harmless += 1;
+                }
+                Err(reason) => {
+                    assert!(reason.contains("put back") || is_table(path), "{reason}");
+                    refused += 1;
+                }
             }
-            Err(reason) => {
-                assert!(!reason.is_empty());
-                refused += 1;
-            }
+            std::fs::write(path, bytes).unwrap();
         }
-        std::fs::write(path, bytes).unwrap();
+        println!("{refused} refused, {harmless} harmless");
+        assert!(refused + harmless == flips);
     }
-    assert!(refused > 0 && refused + harmless == flips, "{refused} refused, {harmless} harmless");
     assert!(read(folder.path()).await.unwrap() == right);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_cut_short_or_under_a_newer_name_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path()).await;
+    let manifests: Vec<PathBuf> =
+        files(folder.path()).into_iter().filter(|path| path.extension().is_some_and(|is| is == "manifest")).collect();
+    let [.., older, newest] = manifests.as_slice() else { panic!("{manifests:?}") };
+    let whole = std::fs::read(newest).unwrap();
+    for keep in (0..whole.len()).step_by(29).chain([whole.len() - SEAL_BYTES, whole.len() - 1]) {
+        std::fs::write(newest, &whole[..keep]).unwrap();
+        let refused = read(folder.path()).await.expect_err("cut short");
+        assert!(refused.contains(".manifest`") && refused.contains("put back"), "{keep}: {refused}");
+    }
+    std::fs::copy(older, newest).unwrap();
+    let refused = read(folder.path()).await.expect_err("another's");
+    assert!(refused.contains("under another's name"), "{refused}");
+    // The next number, as if it were the newest.
+    std::fs::write(newest, &whole).unwrap();
+    let number: u64 = newest.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    std::fs::copy(older, newest.with_file_name(format!("{:020}.manifest", number + 1))).unwrap();
+    let refused = read(folder.path()).await.expect_err("an older one as the newest");
+    assert!(refused.contains("under another's name"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_state_without_seals_is_read_and_written_on() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path()).await;
+    let right = read(folder.path()).await.unwrap();
+    // As an older muster has left it.
+    for path in files(folder.path()).into_iter().filter(|path| !is_table(path)) {
+        let bytes = std::fs::read(&path).unwrap();
+        let body = bytes.len() - SEAL_BYTES;
+        assert!(bytes[body..].starts_with(MAGIC), "{}", path.display());
+        std::fs::write(&path, &bytes[..body]).unwrap();
+    }
+    assert!(read(folder.path()).await.unwrap() == right);
+    let owner = Owner::this_process("bits");
+    let open = SlateStore::open(objects(folder.path()), "state", owner, TakeOver::Steal, Arc::new(SystemClock));
+    let store = open.await.unwrap();
+    store.write(vec![Write::put("point/orders/new", "1")]).await.unwrap();
+    store.close().await.unwrap();
+    let now = read(folder.path()).await.unwrap();
+    assert!(now.len() == right.len() + 1 && now.iter().any(|(key, _)| key == "point/orders/new"), "{now:?}");
+    // What is new has seals.
+    let newest = files(folder.path()).into_iter().rfind(|path| path.extension().is_some_and(|is| is == "manifest"));
+    assert!(std::fs::read(newest.unwrap()).unwrap().windows(MAGIC.len()).any(|window| window == MAGIC));
+}
+/// A writer reads more than a reader does: what was being merged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_refuses_a_changed_list_of_compactions() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path()).await;
+    let all = files(folder.path());
+    let newest = all.iter().rfind(|path| path.extension().is_some_and(|is| is == "compactions")).unwrap();
+    let whole = std::fs::read(newest).unwrap();
+    for bit in (3..whole.len() * 8).step_by(97) {
+        let mut changed = whole.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(newest, changed).unwrap();
+        let owner = Owner::this_process("bits");
+        let open = SlateStore::open(objects(folder.path()), "state", owner, TakeOver::Steal, Arc::new(SystemClock));
+        match tokio::time::timeout(LIMIT, open).await.expect("it ends") {
+            Err(OpenError::Store(StoreError::Damaged(text))) => assert!(text.contains(".compactions`"), "{text}"),
+            other => panic!("bit {bit}: {other:?}"),
+        }
+    }
 }
