@@ -9,7 +9,7 @@ use crate::units::Duration;
 use crate::value::Value;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub const RUNSHEET_FORMAT: &str = "muster.runsheet/1";
 
@@ -479,13 +479,19 @@ impl Runsheet {
     }
     /// Reads and checks: format, unique ids, edges that end at nodes, no cycle.
     pub fn from_json(text: &str) -> Result<Self, SheetError> {
-        let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| SheetError::Damaged(error.to_string()))?;
-        let format = value.get("format").and_then(|format| format.as_str()).unwrap_or("none").to_owned();
-        if format != RUNSHEET_FORMAT {
-            return Err(SheetError::Format { found: format });
+        /// What is read of a sheet of any format. A sheet may be large: it is walked twice rather than held twice.
+        #[derive(Deserialize)]
+        struct Versioned {
+            #[serde(default)]
+            format: serde_json::Value,
         }
-        let sheet: Self = serde_json::from_value(value).map_err(|error| SheetError::Damaged(error.to_string()))?;
+        let damaged = |error: serde_json::Error| SheetError::Damaged(error.to_string());
+        let versioned: Versioned = serde_json::from_str(text).map_err(damaged)?;
+        let format = versioned.format.as_str().unwrap_or("none");
+        if format != RUNSHEET_FORMAT {
+            return Err(SheetError::Format { found: format.to_owned() });
+        }
+        let sheet: Self = serde_json::from_str(text).map_err(damaged)?;
         sheet.graph()?;
         Ok(sheet)
     }
@@ -493,9 +499,9 @@ impl Runsheet {
         self.nodes.iter().find(|node| node.id == *id)
     }
     /// The graph with an index by id. Fails on duplicate ids, dangling edges and cycles.
-    pub fn graph(&self) -> Result<(Graph<'_>, BTreeMap<&StepId, NodeIndex>), SheetError> {
-        let mut graph = Graph::default();
-        let mut index = BTreeMap::new();
+    pub fn graph(&self) -> Result<(Graph<'_>, HashMap<&StepId, NodeIndex>), SheetError> {
+        let mut graph = Graph::with_capacity(self.nodes.len(), self.edges.len());
+        let mut index = HashMap::with_capacity(self.nodes.len());
         for node in &self.nodes {
             if index.insert(&node.id, graph.add_node(node)).is_some() {
                 return Err(SheetError::Damaged(format!("two steps are called `{}`", node.id)));

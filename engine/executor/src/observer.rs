@@ -4,7 +4,7 @@ use muster_journal::{Record, RunState};
 use muster_ports::{Progress, StepId};
 use std::sync::Arc;
 
-/// Called from the journal's own task, after the record is durable. Must not block.
+/// Called by whoever wrote the record, once it is durable and before the next one is written. Must not block.
 pub trait RunObserver: Send + Sync + std::fmt::Debug {
     /// One durable record, and the state after the batch it came in.
     fn recorded(&self, record: &Record, state: &RunState);

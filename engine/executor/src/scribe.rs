@@ -1,45 +1,70 @@
-//! The one owner of a run's journal while it is driven: an own task, so that no record is half known when an attempt is
-//! cut off by its limit in the middle of writing.
+//! The one way to a run's journal while it is driven. Whoever has something to record writes it, one after the other, on
+//! the task that it is already on: a record costs no change of tasks. What is begun is ended, even where an attempt is cut
+//! off by its limit in the middle of writing: then, and only then, the rest goes on as a task of its own.
 
 use crate::observer::RunObserver;
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use muster_journal::{CallJournal, CallRecord, Event, JournalError, Record, RunJournal, RunState, Signed};
 use muster_ports::{Clock, EffectKey, Failure, StepId};
 use muster_runsheet::Runsheet;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use tokio::sync::{mpsc, oneshot, watch};
-
-/// Appends waiting for the store. Every attempt has at most one; the rest is room for the driver.
-const APPENDS_MAX: usize = 128;
+use std::task::{Context, Poll, ready};
+use tokio::sync::watch;
 
 enum Entry {
     Events(Vec<Event>),
     Amendment(Arc<Runsheet>, Signed),
 }
 
-struct Append {
-    entry: Entry,
-    reply: oneshot::Sender<Result<Vec<Record>, JournalError>>,
+#[derive(Clone, Debug)]
+pub(crate) struct Scribe(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Held over the durable write: who waits for it writes in the order of asking.
+    journal: tokio::sync::Mutex<RunJournal>,
+    state: watch::Sender<Arc<RunState>>,
+    /// The first failure. After it nothing is written any more.
+    broken: watch::Sender<Option<JournalError>>,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn RunObserver>,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Scribe {
-    appends: mpsc::Sender<Append>,
-    state: watch::Receiver<Arc<RunState>>,
-    broken: watch::Receiver<Option<JournalError>>,
+/// Is brought to its end even when nobody waits for it any more.
+struct Ended<T: Send + 'static>(Option<BoxFuture<'static, T>>);
+
+impl<T: Send + 'static> Future for Ended<T> {
+    type Output = T;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        // Not asked again once it has ended.
+        let Some(work) = self.0.as_mut() else { return Poll::Pending };
+        let result = ready!(work.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(result)
+    }
+}
+
+impl<T: Send + 'static> Drop for Ended<T> {
+    fn drop(&mut self) {
+        // Without a runtime the process is at its end, which is as good as a crash.
+        if let (Some(rest), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(rest);
+        }
+    }
 }
 
 impl Scribe {
     pub(crate) fn start(journal: RunJournal, clock: Arc<dyn Clock>, observer: Arc<dyn RunObserver>) -> Self {
-        let (appends, inbox) = mpsc::channel(APPENDS_MAX);
-        let (state_sender, state) = watch::channel(journal.state().clone());
-        let (broken_sender, broken) = watch::channel(None);
-        tokio::spawn(write_all(journal, clock, observer, inbox, state_sender, broken_sender));
-        Self { appends, state, broken }
+        let (state, _) = watch::channel(journal.state().clone());
+        let (broken, _) = watch::channel(None);
+        Self(Arc::new(Shared { journal: journal.into(), state, broken, clock, observer }))
     }
 
     pub(crate) fn state(&self) -> Arc<RunState> {
-        self.state.borrow().clone()
+        self.0.state.borrow().clone()
     }
 
     /// Returns their records once the events are durable and the state has taken them in. After the first failure nothing
@@ -54,15 +79,12 @@ impl Scribe {
     }
 
     async fn write(&self, entry: Entry) -> Result<Vec<Record>, JournalError> {
-        let (reply, written) = oneshot::channel();
-        let gone = || JournalError::Store(muster_ports::StoreError::Unavailable("the journal has been closed".into()));
-        self.appends.send(Append { entry, reply }).await.map_err(|_| gone())?;
-        written.await.map_err(|_| gone())?
+        Ended(Some(Box::pin(write(self.0.clone(), entry)))).await
     }
 
     /// Ends when the journal cannot be written any more.
     pub(crate) async fn broken(&self) -> JournalError {
-        let mut broken = self.broken.clone();
+        let mut broken = self.0.broken.subscribe();
         loop {
             if let Some(error) = broken.borrow_and_update().clone() {
                 return error;
@@ -74,37 +96,28 @@ impl Scribe {
     }
 }
 
-async fn write_all(
-    mut journal: RunJournal,
-    clock: Arc<dyn Clock>,
-    observer: Arc<dyn RunObserver>,
-    mut inbox: mpsc::Receiver<Append>,
-    state: watch::Sender<Arc<RunState>>,
-    broken: watch::Sender<Option<JournalError>>,
-) {
-    while let Some(Append { entry, reply }) = inbox.recv().await {
-        let known = broken.borrow().clone();
-        let result = match (known, entry) {
-            (Some(error), _) => Err(error),
-            (None, Entry::Events(events)) => journal.append(events, clock.now()).await,
-            (None, Entry::Amendment(sheet, by)) => journal.amend(sheet, by, clock.now()).await,
-        };
-        let result = match result {
-            Ok(records) => {
-                state.send_replace(journal.state().clone());
-                for record in &records {
-                    observer.recorded(record, journal.state());
-                }
-                Ok(records)
-            }
-            Err(error) => {
-                broken.send_replace(Some(error.clone()));
-                Err(error)
-            }
-        };
-        // Whoever asked may have been cut off by its limit; the record stands all the same.
-        let _ = reply.send(result);
+async fn write(shared: Arc<Shared>, entry: Entry) -> Result<Vec<Record>, JournalError> {
+    let mut journal = shared.journal.lock().await;
+    if let Some(error) = shared.broken.borrow().clone() {
+        return Err(error);
     }
+    let now = shared.clock.now();
+    let result = match entry {
+        Entry::Events(events) => journal.append(events, now).await,
+        Entry::Amendment(sheet, by) => journal.amend(sheet, by, now).await,
+    };
+    match &result {
+        Ok(records) => {
+            shared.state.send_replace(journal.state().clone());
+            for record in records {
+                shared.observer.recorded(record, journal.state());
+            }
+        }
+        Err(error) => {
+            shared.broken.send_replace(Some(error.clone()));
+        }
+    }
+    result
 }
 
 /// The numbered calls of one attempt, kept in the run's journal.
@@ -181,5 +194,27 @@ impl CallJournal for Calls {
 
     fn undoes(&self) -> Vec<CallRecord> {
         self.undoes.clone()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::Ended;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn what_has_begun_is_ended_though_nobody_waits_for_it_any_more() {
+        let (let_go, gate) = oneshot::channel::<()>();
+        let (ended, end) = oneshot::channel();
+        let work = async move {
+            gate.await.unwrap();
+            ended.send(()).unwrap();
+        };
+        let mut writing = Ended(Some(Box::pin(work)));
+        assert!(futures::poll!(&mut writing).is_pending());
+        drop(writing);
+        let_go.send(()).unwrap();
+        end.await.unwrap();
     }
 }
