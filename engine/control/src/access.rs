@@ -275,7 +275,7 @@ impl Reader {
                 let now = self.clock.now();
                 service::answer(&evidence(&self.store, &self.replicator, plan, now).await?)
             }
-            Request::Log { run } => service::answer(&service::log(&self.store, run.clone()).await?),
+            Request::Log { run, after } => service::answer(&service::log(&self.store, run.clone(), *after).await?),
             Request::Dossier { run } => {
                 service::answer(&dossier::dossier(&self.store, &self.replicator, run.clone()).await?)
             }

@@ -137,8 +137,12 @@ pub enum Request {
     Evidence {
         plan: PlanName,
     },
+    /// A run's records, with the chain checked; the newest run when none is named.
     Log {
         run: Option<RunId>,
+        /// Only those after this one, which the asker has; all when none is named.
+        #[serde(default)]
+        after: Option<u64>,
     },
     /// A run with its sheet, its records and the kinds of its points; the newest when none is named.
     Dossier {

@@ -212,7 +212,7 @@ impl Control {
             Request::Evidence { plan } => {
                 answer(&evidence(&self.store, &self.replicator, &plan, self.clock.now()).await?)
             }
-            Request::Log { run } => answer(&log(&self.store, run).await?),
+            Request::Log { run, after } => answer(&log(&self.store, run, after).await?),
             Request::Dossier { run } => answer(&dossier::dossier(&self.store, &self.replicator, run).await?),
             Request::Catalogue => answer(&dossier::catalogue(&self.store).await?),
         }
@@ -448,7 +448,7 @@ pub(crate) async fn newest_first(store: &Arc<dyn StateStore>) -> Result<Vec<RunS
     Ok(runs)
 }
 
-pub(crate) async fn log(store: &Arc<dyn StateStore>, run: Option<RunId>) -> Result<LogAnswer> {
+pub(crate) async fn log(store: &Arc<dyn StateStore>, run: Option<RunId>, after: Option<u64>) -> Result<LogAnswer> {
     let run = match run {
         Some(run) => run,
         None => {
@@ -456,8 +456,12 @@ pub(crate) async fn log(store: &Arc<dyn StateStore>, run: Option<RunId>) -> Resu
             newest.ok_or_else(|| Failure::permanent("there is no run in this vault yet"))?.id
         }
     };
-    let loaded = RunStore::new(store.clone()).load(&run).await?;
-    Ok(LogAnswer { run, records: loaded.records })
+    let runs = RunStore::new(store.clone());
+    let records = match after {
+        Some(after) => runs.records_after(&run, after).await?,
+        None => runs.load(&run).await?.records,
+    };
+    Ok(LogAnswer { run, records })
 }
 
 /// The sheet that takes the newest standing drill of a plan away, compiled from what the drill's journal says it made.

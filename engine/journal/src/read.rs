@@ -134,6 +134,34 @@ impl RunStore {
         self.read_to(followed, &head, each).await
     }
 
+    /// The records after this one, up to the newest, and nothing else is read: each link of the chain is checked from the
+    /// one named, which the caller has, to the head. None where that one is the newest.
+    pub async fn records_after(&self, run: &RunId, after: u64) -> Result<Vec<Record>, JournalError> {
+        let head = self.head(run).await?;
+        let prefix = event_prefix(run);
+        let known = self.store().scan_from(&prefix, &event_key(run, after), 1).await?;
+        let Some(known) = known.first().and_then(|(_, bytes)| serde_json::from_slice::<Record>(bytes).ok()) else {
+            return Err(damaged(run, after, "it is missing, or does not read back"));
+        };
+        let mut chain = Chain { run: run.clone(), next: after, hash: known.prev_hash };
+        let mut records = Vec::new();
+        while chain.next <= head.seq {
+            let page = self.store().scan_from(&prefix, &chain.key(), PAGE_RECORDS).await?;
+            if page.is_empty() {
+                break;
+            }
+            for (key, bytes) in &page {
+                // What was appended since the head was read is for the next time.
+                if chain.next <= head.seq {
+                    records.push(chain.take(key, bytes)?);
+                }
+            }
+        }
+        chain.ends_at(&head)?;
+        records.retain(|record| record.seq > after);
+        Ok(records)
+    }
+
     async fn head(&self, run: &RunId) -> Result<RunSummary, JournalError> {
         let Some(head) = self.store().get(&head_key(run)).await? else {
             return Err(JournalError::NoSuchRun(run.clone()));

@@ -130,6 +130,70 @@ async fn a_reader_beside_a_writer_sees_the_journal_as_it_was_and_no_damage() {
     assert!(matches!(error, JournalError::Damaged { seq: 1, .. }), "{error}");
 }
 
+/// Counts what is handed over.
+#[derive(Debug)]
+struct Counted {
+    store: Arc<MemoryStore>,
+    pairs: AtomicU32,
+}
+
+#[async_trait::async_trait]
+impl StateStore for Counted {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.store.get(key).await
+    }
+    async fn scan(&self, _: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
+        panic!("all of it is read");
+    }
+    async fn scan_from(&self, prefix: &str, from: &str, limit: usize) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let found = self.store.scan_from(prefix, from, limit).await?;
+        self.pairs.fetch_add(u32::try_from(found.len()).unwrap(), Ordering::SeqCst);
+        Ok(found)
+    }
+    async fn write(&self, _: Vec<muster_ports::Write>) -> Result<(), StoreError> {
+        Err(StoreError::Fenced)
+    }
+    fn epoch(&self) -> muster_ports::Epoch {
+        self.store.epoch()
+    }
+}
+
+#[tokio::test]
+async fn who_has_a_record_reads_those_after_it_and_no_other() {
+    let store = Arc::new(MemoryStore::new());
+    let (runs, mut journal) = opened(&store, &["a", "b"]).await;
+    for at in 0..40 {
+        let note = Event::Noted { node: "a".into(), text: format!("note {at}") };
+        journal.append(vec![note], Timestamp(2_000)).await.unwrap();
+    }
+    let run = RunId::from("r1");
+    let all = runs.load(&run).await.unwrap().records;
+    let counted = Arc::new(Counted { store: store.clone(), pairs: AtomicU32::new(0) });
+    let tail = RunStore::new(counted.clone());
+    assert_eq!(tail.records_after(&run, 37).await.unwrap(), all[38..]);
+    // The one that is known, twice: for its link, and as the first of the page.
+    assert_eq!(counted.pairs.swap(0, Ordering::SeqCst), 5);
+    assert_eq!(tail.records_after(&run, 40).await.unwrap(), []);
+    assert_eq!(counted.pairs.load(Ordering::SeqCst), 2);
+    assert_eq!(tail.records_after(&run, 0).await.unwrap(), all[1..]);
+
+    // Beside a writer that goes on, as far as the head that was read.
+    let head = store.get("runs/r1").await.unwrap().unwrap();
+    journal.append(vec![started("b", 1)], Timestamp(3_000)).await.unwrap();
+    let behind = RunStore::new(Arc::new(Behind { store: store.clone(), head, times: AtomicU32::new(1) }));
+    assert_eq!(behind.records_after(&run, 39).await.unwrap(), all[40..]);
+
+    // What was changed or lost is found there too.
+    assert!(runs.records_after(&run, 99).await.is_err());
+    let key = format!("run/r1/event/{:010}", 40);
+    let changed = store.get(&key).await.unwrap().unwrap().to_vec();
+    let changed = String::from_utf8(changed).unwrap().replace("note 39", "note 38");
+    store.tamper(&key, Some(Bytes::from(changed)));
+    assert!(matches!(runs.records_after(&run, 37).await, Err(JournalError::Damaged { seq: 41, .. })));
+    store.tamper(&key, None);
+    assert!(matches!(runs.records_after(&run, 37).await, Err(JournalError::Damaged { seq: 40, .. })));
+}
+
 #[tokio::test]
 async fn an_illegal_event_names_both_states_and_writes_nothing() {
     let store = Arc::new(MemoryStore::new());

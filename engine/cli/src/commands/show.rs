@@ -150,7 +150,7 @@ pub async fn runs(common: &Common) -> Result<Exit> {
 
 pub async fn log(common: &Common, run: Option<String>, verify: bool) -> Result<Exit> {
     let access = open::reading(common, None).await?;
-    let answer: LogAnswer = access.ask(&Request::Log { run: run.map(RunId::new) }, common).await?;
+    let answer: LogAnswer = access.ask(&Request::Log { run: run.map(RunId::new), after: None }, common).await?;
     access.close().await;
     if common.json {
         output::json(&answer);

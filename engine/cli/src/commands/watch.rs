@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::output::{self, Watcher};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
-use muster_control::{DossierAnswer, Event, Request, RunAnswer};
+use muster_control::{DossierAnswer, Event, LogAnswer, Request, RunAnswer};
 use muster_forecast::{Conditions, Evidence, Forecast, Question};
 use muster_journal::{Answer, Event as Recorded, RunStatus, Signed};
 use muster_ports::{Clock, Failure, Result, RunId, SystemClock};
@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 /// How often the table is drawn while nothing happens: times run on.
 const TICK: Duration = Duration::from_millis(250);
-/// How often a run that another process drives is read again. Each look reads its whole journal.
+/// How often what was recorded of a run that another process drives is read. Each look reads what is new.
 const LOOK: Duration = Duration::from_secs(1);
 /// Added to a signal's number in the exit code, as shells do.
 const SIGNAL_CODE: i32 = 128;
@@ -67,8 +67,11 @@ pub async fn follow(
         }
         Ended::Failed(failure) => return Err(failure),
     };
-    serde_json::from_value(answer)
-        .map_err(|error| Failure::diverged(format!("the answer of the vault's holder is not understood: {error}")))
+    serde_json::from_value(answer).map_err(not_understood)
+}
+
+fn not_understood(error: serde_json::Error) -> Failure {
+    Failure::diverged(format!("the answer of the vault's holder is not understood: {error}"))
 }
 
 /// Looks at a run that somebody else drives, or nobody.
@@ -177,8 +180,7 @@ impl<'a> Table<'a> {
                 },
                 Some(reply) = self.replies.next(), if !self.replies.is_empty() => self.replied(&reply),
                 () = SystemClock.sleep_until(due) => {
-                    let run = state.run.clone();
-                    self.reread(Some(run)).await?;
+                    self.read_on().await?;
                     due = SystemClock.now().plus(LOOK);
                 }
                 () = SystemClock.sleep(TICK) => {}
@@ -221,11 +223,25 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Takes in what was recorded since.
+    async fn read_on(&mut self) -> Result<()> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let run = state.run.clone();
+        let request = Request::Log { run: Some(run.clone()), after: state.newest() };
+        let log = self.access.access().call(&request, Arc::new(|_| {})).await?;
+        let log: LogAnswer = serde_json::from_value(log).map_err(not_understood)?;
+        let mut whole = false;
+        for record in &log.records {
+            // Another sheet is in force from here on.
+            whole |= matches!(record.event, Recorded::Amended { .. }) || !state.take(record);
+        }
+        if whole { self.reread(Some(run)).await } else { Ok(()) }
+    }
+
     /// Reads the run from its journal and keeps what the person was about to do.
     async fn reread(&mut self, run: Option<RunId>) -> Result<()> {
         let dossier = self.access.access().call(&Request::Dossier { run }, Arc::new(|_| {})).await?;
-        let dossier: DossierAnswer = serde_json::from_value(dossier)
-            .map_err(|error| Failure::diverged(format!("the vault's holder is not understood: {error}")))?;
+        let dossier: DossierAnswer = serde_json::from_value(dossier).map_err(not_understood)?;
         let before = self.state.take();
         let mut state = match before {
             Some(state) if state.run == dossier.run && state.sheet == dossier.sheet.hash() => state,

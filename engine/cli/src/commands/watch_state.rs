@@ -159,6 +159,11 @@ impl State {
         }
     }
 
+    /// The newest record that was taken.
+    pub fn newest(&self) -> Option<u64> {
+        self.next.checked_sub(1)
+    }
+
     /// Takes the next record; one that was seen already changes nothing. `false`: records between are missing, and the run
     /// has to be read anew.
     pub fn take(&mut self, record: &Record) -> bool {
