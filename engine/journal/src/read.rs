@@ -117,7 +117,10 @@ impl RunStore {
         let first = chain.take(key, bytes)?;
         let text = std::str::from_utf8(&json).map_err(|error| damaged(run, 0, format!("its runsheet: {error}")))?;
         let sheet = Runsheet::from_json(text).map_err(|source| JournalError::Sheet { run: run.clone(), source })?;
-        let state = RunState::opened(run, &sheet, &first)?;
+        let state = match RunState::opened(run, &sheet, &first) {
+            Ok(state) => state,
+            Err(error) => return Err(self.unless_changed(&chain, &head, error).await),
+        };
         each(first);
         let mut followed = Followed { sheet: Arc::new(sheet), state, chain };
         self.read_to(&mut followed, &head, each).await?;
@@ -187,12 +190,36 @@ impl RunStore {
                     };
                 }
                 let record = followed.chain.take(key, bytes)?;
-                self.take_in(followed, &record).await?;
+                if let Err(error) = self.take_in(followed, &record).await {
+                    return Err(self.unless_changed(&followed.chain, head, error).await);
+                }
                 each(record);
             }
             if page.len() < PAGE_RECORDS {
                 return followed.chain.ends_at(head);
             }
+        }
+    }
+
+    /// The error that the newest record led to, or that it was changed: then what comes after it is not chained to it.
+    async fn unless_changed(&self, chain: &Chain, head: &RunSummary, error: JournalError) -> JournalError {
+        /// What all formats of records have in common.
+        #[derive(serde::Deserialize)]
+        struct Link {
+            prev_hash: Hash,
+        }
+        let linked = if chain.next > head.seq {
+            Some(head.hash.clone())
+        } else {
+            match self.store().scan_from(&event_prefix(&chain.run), &chain.key(), 1).await {
+                Ok(next) => next.first().and_then(|(_, bytes)| serde_json::from_slice::<Link>(bytes).ok()),
+                Err(unread) => return unread.into(),
+            }
+            .map(|link| link.prev_hash)
+        };
+        match linked {
+            Some(hash) if hash == chain.hash => error,
+            _ => damaged(&chain.run, chain.next - 1, "it is not what was written"),
         }
     }
 
