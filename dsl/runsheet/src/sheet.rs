@@ -479,19 +479,27 @@ impl Runsheet {
     }
     /// Reads and checks: format, unique ids, edges that end at nodes, no cycle.
     pub fn from_json(text: &str) -> Result<Self, SheetError> {
-        /// What is read of a sheet of any format. A sheet may be large: it is walked twice rather than held twice.
+        /// What is read of a sheet of any format.
         #[derive(Deserialize)]
         struct Versioned {
             #[serde(default)]
             format: serde_json::Value,
         }
         let damaged = |error: serde_json::Error| SheetError::Damaged(error.to_string());
-        let versioned: Versioned = serde_json::from_str(text).map_err(damaged)?;
-        let format = versioned.format.as_str().unwrap_or("none");
-        if format != RUNSHEET_FORMAT {
-            return Err(SheetError::Format { found: format.to_owned() });
+        // Read as what it should be: a sheet may be large, and is looked at once more only where that fails.
+        let sheet: Self = match serde_json::from_str(text) {
+            Ok(sheet) => sheet,
+            Err(error) => {
+                let versioned: Versioned = serde_json::from_str(text).map_err(damaged)?;
+                return Err(match versioned.format.as_str() {
+                    Some(RUNSHEET_FORMAT) => damaged(error),
+                    other => SheetError::Format { found: other.unwrap_or("none").to_owned() },
+                });
+            }
+        };
+        if sheet.format != RUNSHEET_FORMAT {
+            return Err(SheetError::Format { found: sheet.format });
         }
-        let sheet: Self = serde_json::from_str(text).map_err(damaged)?;
         sheet.graph()?;
         Ok(sheet)
     }

@@ -21,6 +21,8 @@ use muster_runsheet::{Hash, Operation, PlanName, Runsheet};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// Room for most records.
+const RECORD_BYTES_USUAL: usize = 512;
 /// Longest record, in bytes: a hook's reply is cut at 1 MiB, and JSON may double it.
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
 
@@ -96,7 +98,8 @@ pub(crate) fn genesis(run: &RunId, sheet_json: &[u8]) -> Hash {
     Hash::of([run.as_str().as_bytes(), b"\0", sheet_json].concat())
 }
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, JournalError> {
-    let bytes = serde_json::to_vec(value).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let mut bytes = Vec::with_capacity(RECORD_BYTES_USUAL);
+    serde_json::to_writer(&mut bytes, value).map_err(|error| StoreError::Unavailable(error.to_string()))?;
     if bytes.len() > RECORD_BYTES_MAX {
         let text = format!("a record of {} bytes is over the limit of {RECORD_BYTES_MAX}", bytes.len());
         return Err(StoreError::Unavailable(text).into());

@@ -13,7 +13,7 @@ use crate::stand::Stand;
 use crate::team::Team;
 use muster_ports::{EffectKey, Epoch, Failure, RunId, Timestamp};
 use muster_runsheet::{Node, NodeKind, Operation, PlanName, Runsheet, StepId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// One step as its records left it.
@@ -47,7 +47,7 @@ pub struct NodeState {
     /// Everybody who has said yes to the question as it stands.
     pub agreed: Vec<Answer>,
     /// Who may answer what this step asks, and how many of them have to agree.
-    pub team: Team,
+    pub team: Arc<Team>,
     /// The effect was found to hold before this run had tried anything: it is not this run's to take back.
     pub found: bool,
     pub adopted: bool,
@@ -76,10 +76,11 @@ impl NodeState {
         self.first_seq.is_some()
     }
 
-    fn new(sheet: &Runsheet, node: &Node) -> Self {
+    fn new(sheet: &Runsheet, node: &Node, anyone: &Arc<Team>) -> Self {
+        let team = Team::of(sheet, node);
         Self {
             id: node.id.clone(),
-            team: Team::of(sheet, node),
+            team: if team == **anyone { anyone.clone() } else { Arc::new(team) },
             agreed: Vec::new(),
             stand: Stand::Waiting,
             redo: 0,
@@ -173,7 +174,7 @@ pub struct RunState {
     nodes: rpds::VectorSync<Arc<NodeState>>,
     /// How many of them wait for a person.
     waiting: usize,
-    index: Arc<BTreeMap<StepId, usize>>,
+    index: Arc<HashMap<StepId, usize>>,
 }
 
 /// Folds all records of a run that was not amended. The first must be `RunOpened`.
@@ -195,7 +196,8 @@ impl RunState {
         if !RUN_FORMATS.iter().any(|(known, _)| known == format) {
             return Err(JournalError::Format { run: run.clone(), found: format.clone() });
         }
-        let nodes = sheet.nodes.iter().map(|node| Arc::new(NodeState::new(sheet, node))).collect();
+        let anyone = Arc::new(Team::anyone());
+        let nodes = persistent(sheet.nodes.iter().map(|node| Arc::new(NodeState::new(sheet, node, &anyone))));
         let index = places(sheet);
         Ok(Self {
             run: run.clone(),
@@ -268,11 +270,12 @@ impl RunState {
             event: record.event.word(),
             why: failure.message,
         })?;
+        let anyone = Arc::new(Team::anyone());
         let state_of = |node: &Node| match self.index.get(&node.id) {
             Some(&at) if amend::has_begun(&self.nodes[at]) => self.nodes[at].clone(),
-            _ => Arc::new(NodeState::new(after, node)),
+            _ => Arc::new(NodeState::new(after, node, &anyone)),
         };
-        self.nodes = after.nodes.iter().map(state_of).collect();
+        self.nodes = persistent(after.nodes.iter().map(state_of));
         self.waiting = self.nodes().filter(|node| node.stand.waits_for_person()).count();
         self.index = Arc::new(places(after));
         self.took_in(record);
@@ -453,7 +456,16 @@ impl RunState {
     }
 }
 
-fn places(sheet: &Runsheet) -> BTreeMap<StepId, usize> {
+/// Narrow nodes: a record copies those on the way to its step, and each pointer in them costs as much as a level.
+const VECTOR_BITS: u8 = 3;
+
+fn persistent(nodes: impl Iterator<Item = Arc<NodeState>>) -> rpds::VectorSync<Arc<NodeState>> {
+    let mut vector = rpds::VectorSync::new_with_bits(VECTOR_BITS);
+    nodes.for_each(|node| vector.push_back_mut(node));
+    vector
+}
+
+fn places(sheet: &Runsheet) -> HashMap<StepId, usize> {
     sheet.nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect()
 }
 

@@ -13,6 +13,11 @@ pub struct Team {
 }
 
 impl Team {
+    /// Whoever comes.
+    pub fn anyone() -> Self {
+        Self { name: "anyone".to_owned(), members: Vec::new(), quorum: 1 }
+    }
+
     /// The team that a step of this sheet asks. A signature for split-brain needs one member of the owner's team: in the
     /// night in which it is asked for, a second one may be out of reach.
     pub fn of(sheet: &Runsheet, node: &Node) -> Self {
@@ -22,6 +27,9 @@ impl Team {
             Action::Fence { .. } => (sheet.owner.as_ref(), false),
             _ => (None, false),
         };
+        if name.is_none() {
+            return Self::anyone();
+        }
         let known = name.and_then(|name| sheet.teams.get(name));
         let quorum = known.filter(|_| all).map_or(1, |team| usize::try_from(team.quorum).unwrap_or(usize::MAX));
         Self {
@@ -62,7 +70,7 @@ mod tests {
         assert_eq!(team.member("ben@b.example").as_deref(), Some("ben@b.example"));
         assert_eq!(team.member("leads").as_deref(), Some("leads"));
         assert_eq!((team.member("ben"), team.member("carl"), team.member("")), (None, None, None));
-        let anyone = Team { name: "anyone".into(), members: Vec::new(), quorum: 1 };
+        let anyone = Team::anyone();
         assert_eq!(anyone.member("carl").as_deref(), Some("carl"));
     }
 }
