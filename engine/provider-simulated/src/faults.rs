@@ -51,7 +51,7 @@ impl CallClass {
     ];
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// Nothing is done; may pass.
@@ -161,6 +161,8 @@ pub(crate) struct Chance {
     plan: FaultPlan,
     random: SeededRandom,
     drawn: u32,
+    /// By all plans so far.
+    counts: BTreeMap<Fault, u64>,
     /// Explicit faults, first in, first out.
     queued: BTreeMap<CallClass, Vec<Fault>>,
 }
@@ -168,7 +170,7 @@ pub(crate) struct Chance {
 impl Chance {
     pub(crate) fn new(plan: FaultPlan) -> Self {
         let random = SeededRandom::new(plan.seed);
-        Self { plan, random, drawn: 0, queued: BTreeMap::new() }
+        Self { plan, random, drawn: 0, counts: BTreeMap::new(), queued: BTreeMap::new() }
     }
 
     pub(crate) fn queue(&mut self, class: CallClass, fault: Fault) {
@@ -176,7 +178,12 @@ impl Chance {
     }
 
     pub(crate) fn replace(&mut self, plan: FaultPlan) {
-        *self = Self { queued: std::mem::take(&mut self.queued), ..Self::new(plan) };
+        let (queued, counts) = (std::mem::take(&mut self.queued), std::mem::take(&mut self.counts));
+        *self = Self { queued, counts, ..Self::new(plan) };
+    }
+
+    pub(crate) fn counts(&self) -> &BTreeMap<Fault, u64> {
+        &self.counts
     }
 
     pub(crate) fn slow_by(&self) -> Duration {
@@ -204,6 +211,7 @@ impl Chance {
         ] {
             if dice < rate {
                 self.drawn += 1;
+                *self.counts.entry(fault).or_default() += 1;
                 return Some(fault);
             }
             dice -= rate;

@@ -8,6 +8,7 @@ use crate::site::{Machine, MachineRecord, Shared, lock};
 use crate::witness::PowerWitness;
 use async_trait::async_trait;
 use muster_ports::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,6 +41,10 @@ impl SimulatedProvider {
     /// From now on calls fail by this plan.
     pub fn set_faults(&self, plan: FaultPlan) {
         lock(&self.shared.chance).replace(plan);
+    }
+    /// How often each fault was drawn so far, over all plans of faults.
+    pub fn faults_drawn(&self) -> BTreeMap<Fault, u64> {
+        lock(&self.shared.chance).counts().clone()
     }
     /// The next call of that class gets this fault; several queue up.
     pub fn fail_next(&self, class: CallClass, fault: Fault) {

@@ -1,5 +1,6 @@
 //! The world beyond the sites: servers that know idempotency keys, and count.
 
+use crate::tally::{self, Tally};
 use async_trait::async_trait;
 use muster_hooks::{Hidden, HttpReply, HttpRequest, MailOrder, Outside};
 use muster_ports::{Failure, Result};
@@ -15,6 +16,7 @@ pub const UNKNOWN: &str = "unknown from here";
 pub struct Beyond {
     done: Mutex<BTreeMap<String, BTreeSet<String>>>,
     trouble: Mutex<Option<(SeededRandom, u64)>>,
+    tally: Tally,
 }
 
 impl Beyond {
@@ -25,6 +27,10 @@ impl Beyond {
     /// Keys under which each write was done.
     pub fn writes(&self) -> BTreeMap<String, usize> {
         lock(&self.done).iter().map(|(what, keys)| (what.clone(), keys.len())).collect()
+    }
+    /// Counts there what goes wrong.
+    pub fn counting(tally: Tally) -> Self {
+        Self { tally, ..Self::default() }
     }
     fn luck(&self) -> (bool, bool) {
         let Some((random, per_mille)) = &*lock(&self.trouble) else { return (false, false) };
@@ -41,6 +47,7 @@ impl Outside for Beyond {
     async fn http(&self, request: &HttpRequest) -> Result<HttpReply> {
         let (refused, lost) = self.luck();
         if refused {
+            self.tally.note(tally::BEYOND_REFUSED);
             return Err(Failure::transient("the connection was refused (simulated)"));
         }
         if request.method == "GET" {
@@ -50,6 +57,7 @@ impl Outside for Beyond {
         let key = request.idempotency_key.clone().unwrap_or_default();
         lock(&self.done).entry(what).or_default().insert(key);
         if lost {
+            self.tally.note(tally::BEYOND_ANSWER_LOST);
             return Err(Failure::timeout("the answer was lost (simulated)"));
         }
         Ok(HttpReply { status: 200, headers: BTreeMap::new(), body: "{}".to_owned(), cut: false })

@@ -23,8 +23,10 @@ pub enum Source {
     Well,
     /// Its machines have no power and it does not answer, for ever.
     Burnt,
-    /// It does not answer until the storm is over, and its machines run on.
+    /// It does not answer as long as the run takes, and its machines run on.
     CutOff,
+    /// As `CutOff`, and it is back when the storm is over.
+    Back,
 }
 
 struct Folder(PathBuf);

@@ -2,6 +2,7 @@
 
 use crate::people::{Heard, People};
 use crate::storm::{Death, Disk};
+use crate::tally::{self, Tally};
 use crate::watch::{Announced, Listening, Watched};
 use crate::wire::{Line, Wire};
 use crate::{beyond::Beyond, clock::Wobbly};
@@ -26,6 +27,7 @@ use tokio::task::{JoinHandle, JoinSet};
 #[derive(Debug)]
 pub struct LifeLine {
     death: Option<Death>,
+    tally: Tally,
     dead: AtomicBool,
     died: Notify,
     writes: AtomicU64,
@@ -34,9 +36,9 @@ pub struct LifeLine {
 }
 
 impl LifeLine {
-    pub fn new(death: Option<Death>) -> Self {
+    pub fn new(death: Option<Death>, tally: Tally) -> Self {
         let (writes, effects, effects_ended) = Default::default();
-        Self { death, dead: AtomicBool::new(false), died: Notify::new(), writes, effects, effects_ended }
+        Self { death, tally, dead: AtomicBool::new(false), died: Notify::new(), writes, effects, effects_ended }
     }
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
@@ -59,10 +61,20 @@ impl LifeLine {
     pub fn effects(&self) -> u64 {
         self.effects.load(Ordering::SeqCst)
     }
-    fn meet(&self, death: Death) {
+    pub(crate) fn meet(&self, death: Death) {
         if self.death == Some(death) {
+            self.tally.note(match death {
+                Death::BeforeWrite(_) => tally::DIED_BEFORE_RECORD,
+                Death::AfterWrite(_) => tally::DIED_AFTER_RECORD,
+                Death::BeforeEffect(_) => tally::DIED_BEFORE_EFFECT,
+                Death::AfterEffect(_) => tally::DIED_AFTER_EFFECT,
+                Death::At(_) => tally::DIED_BY_THE_CLOCK,
+            });
             self.die();
         }
+    }
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
     pub(crate) fn before_effect(&self) {
         let number = self.effects.fetch_add(1, Ordering::SeqCst) + 1;
@@ -95,6 +107,7 @@ impl StateStore for Mortal {
     async fn write(&self, batch: Vec<Write>) -> Result<(), StoreError> {
         let dead = || StoreError::Unavailable("the engine is dead (simulated)".to_owned());
         if self.random.below(1000) < self.disk.slow {
+            self.life.tally.note(tally::DISK_SLOW);
             let most = u64::try_from(self.disk.slow_by.as_millis()).unwrap_or(u64::MAX);
             self.clock.sleep(Duration::from_millis(self.random.below(most))).await;
         }
@@ -104,6 +117,7 @@ impl StateStore for Mortal {
             return Err(dead());
         }
         if self.random.below(1000) < self.disk.full {
+            self.life.tally.note(tally::DISK_FULL);
             return Err(StoreError::Full { place: "the vault (simulated)".to_owned() });
         }
         self.store.write(batch).await?;
@@ -122,6 +136,7 @@ pub struct Ground {
     pub clock: Wobbly,
     pub beyond: Arc<Beyond>,
     pub announced: Arc<Announced>,
+    pub tally: Tally,
     /// How long steps take.
     pub pace: BTreeMap<StepId, Duration>,
 }
@@ -158,7 +173,7 @@ impl Drop for Life {
 impl Life {
     /// Takes the store over: whoever had it before is fenced.
     pub fn begin(ground: &Ground, store: &MemoryStore, fate: &Fate) -> Self {
-        let line = Arc::new(LifeLine::new(fate.death));
+        let line = Arc::new(LifeLine::new(fate.death, ground.tally.clone()));
         let clock: Arc<dyn Clock> = Arc::new(ground.clock.clone());
         let random = Arc::new(SeededRandom::new(fate.seed));
         let wired = |(name, site): (&SiteName, &Arc<dyn Site>)| {

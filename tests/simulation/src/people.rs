@@ -4,6 +4,7 @@
 //! what changes no machine.
 
 use crate::life::Ground;
+use crate::tally;
 use muster_executor::{Command, CommandSender, Waiting};
 use muster_journal::{Answer, Decision, Question, QuestionKind};
 use muster_ports::*;
@@ -98,9 +99,14 @@ impl People {
     fn chance(&self, per_mille: u64) -> bool {
         self.random.below(1000) < per_mille
     }
-    fn delay(&self) -> Duration {
+    fn delay(&self, ground: &Ground) -> Duration {
         let most = u64::try_from(self.manner.delay.as_millis()).unwrap_or(u64::MAX);
-        let late = if self.chance(self.manner.late) { Duration::from_secs(3 * 3600) } else { Duration::ZERO };
+        let late = if self.chance(self.manner.late) {
+            ground.tally.note(tally::PERSON_LATE);
+            Duration::from_secs(3 * 3600)
+        } else {
+            Duration::ZERO
+        };
         Duration::from_millis(1 + self.random.below(most)) + late
     }
 
@@ -119,6 +125,7 @@ impl People {
         if self.meddled.swap(true, Ordering::SeqCst) {
             return;
         }
+        ground.tally.note(tally::PERSON_MEDDLES);
         let (who, why) = (SOMEBODY.to_owned(), "to see what happens".to_owned());
         let command = match what {
             Meddling::Pause => Command::Pause { who, why },
@@ -129,6 +136,7 @@ impl People {
 
     pub fn hear(&self, what: Heard, ground: &Ground, sender: &CommandSender, words: &mut JoinSet<()>) {
         if self.chance(self.manner.never) {
+            ground.tally.note(tally::PERSON_NEVER);
             return;
         }
         let (who, why) = (SOMEBODY.to_owned(), String::new());
@@ -136,6 +144,9 @@ impl People {
             Heard::Held => vec![Command::Resume { who, why }],
             Heard::Question { node, question } => {
                 let no = self.chance(self.manner.no);
+                if no {
+                    ground.tally.note(tally::PERSON_NO);
+                }
                 if !no && question.kind == QuestionKind::SplitBrain {
                     self.pull_the_plug(ground);
                 }
@@ -148,10 +159,17 @@ impl People {
                     return;
                 }
                 let decision = self.decision(&node, undo);
+                match decision {
+                    Decision::Skip => ground.tally.note(tally::PERSON_SKIPS),
+                    Decision::DoneByHand => ground.tally.note(tally::PERSON_BY_HAND),
+                    Decision::Redo => ground.tally.note(tally::PERSON_REDOES),
+                    Decision::Abort => ground.tally.note(tally::PERSON_ABORTS),
+                    Decision::Retry => {}
+                }
                 vec![Command::Decide { node, decision, who, why }]
             }
         };
-        say(ground, sender, self.delay(), commands, words);
+        say(ground, sender, self.delay(ground), commands, words);
     }
 
     fn decision(&self, node: &StepId, undo: bool) -> Decision {

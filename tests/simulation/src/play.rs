@@ -7,10 +7,11 @@ use crate::clock::Wobbly;
 use crate::life::{Fate, Ground, Life};
 use crate::people::{DECISIONS_MAX, Manner, People};
 use crate::storm::{Death, Storm};
+use crate::tally::{self, Tally};
 use muster_executor::{ExecutorError, RunEnd};
 use muster_journal::{Event, JournalError, LoadedRun, MemoryStore, Opening, QuestionKind, RunStore, Stand};
 use muster_ports::*;
-use muster_provider_simulated::{CallClass, FaultPlan, PowerWitness, SeededRandom};
+use muster_provider_simulated::{CallClass, Fault, FaultPlan, PowerWitness, SeededRandom};
 use muster_rehearsal::Stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -48,6 +49,10 @@ pub struct Played {
     pub effects: u64,
     /// Engines that were pushed aside while they worked.
     pub stolen: u32,
+    /// What ran where before the run.
+    pub before: BTreeMap<SiteName, BTreeSet<MachineName>>,
+    /// Everything that went wrong around it.
+    pub tally: BTreeMap<&'static str, u64>,
     /// Everything that must not be.
     pub wrong: Vec<String>,
 }
@@ -69,6 +74,7 @@ struct Play<'a> {
     run: RunId,
     lives: u32,
     first: Option<Arc<crate::life::LifeLine>>,
+    was_running: BTreeMap<SiteName, BTreeSet<MachineName>>,
     old: Vec<Driving>,
     wrong: Vec<String>,
 }
@@ -87,10 +93,11 @@ pub async fn play(case: &Case, source: Source, storm: &Storm) -> Played {
             match source {
                 Source::Well => {}
                 Source::Burnt => provider.kill_site().expect("a site burns"),
-                Source::CutOff => provider.set_down(true),
+                Source::CutOff | Source::Back => provider.set_down(true),
             }
         }
     }
+    let was_running = stage.running();
     let before: BTreeMap<SiteName, usize> =
         stage.providers().iter().map(|(name, provider)| (name.clone(), provider.effects().len())).collect();
     let random = SeededRandom::new(storm.seed ^ 0x5eed);
@@ -98,9 +105,11 @@ pub async fn play(case: &Case, source: Source, storm: &Storm) -> Played {
         let most = storm.pace.min(node.within.std() / 8);
         (node.id.clone(), Duration::from_millis(random.below(u64::try_from(most.as_millis()).unwrap_or(0))))
     };
+    let tally = Tally::default();
     let ground = Ground {
         clock: Wobbly::over(stage.clock()),
-        beyond: Arc::new(Beyond::default()),
+        beyond: Arc::new(Beyond::counting(tally.clone())),
+        tally,
         announced: Arc::default(),
         pace: case.sheet.nodes.iter().map(pace).collect(),
         stage,
@@ -108,8 +117,19 @@ pub async fn play(case: &Case, source: Source, storm: &Storm) -> Played {
     let opening = Opening { who: "anna".to_owned(), why: "simulation".to_owned(), incident: None, signed: None };
     let opened = Life::begin(&ground, &store, &Fate::default()).executor.open_run(&case.sheet, opening).await;
     let run = opened.expect("an opened run");
-    let mut play =
-        Play { case, source, storm, ground, store, run, lives: 0, first: None, old: Vec::new(), wrong: Vec::new() };
+    let mut play = Play {
+        case,
+        source,
+        storm,
+        ground,
+        store,
+        run,
+        lives: 0,
+        first: None,
+        was_running,
+        old: Vec::new(),
+        wrong: Vec::new(),
+    };
     let weather = play.weather();
     let end = play.storm().await;
     drop(weather);
@@ -135,18 +155,20 @@ impl Play<'_> {
             let Some(provider) = self.ground.stage.providers().get(&outage.site).filter(|_| !burnt).cloned() else {
                 continue;
             };
-            let clock = clock.clone();
+            let (clock, tally) = (clock.clone(), self.ground.tally.clone());
             weather.spawn(async move {
                 clock.sleep(outage.from).await;
+                tally.note(tally::OUTAGE);
                 provider.set_down(true);
                 clock.sleep(outage.lasts).await;
                 provider.set_down(false);
             });
         }
         for jump in self.storm.jumps.clone() {
-            let (clock, wobbly) = (clock.clone(), self.ground.clock.clone());
+            let (clock, wobbly, tally) = (clock.clone(), self.ground.clock.clone(), self.ground.tally.clone());
             weather.spawn(async move {
                 clock.sleep(jump.at).await;
+                tally.note(if jump.millis < 0 { tally::CLOCK_BACK } else { tally::CLOCK_FORWARD });
                 wobbly.jump(jump.millis);
             });
         }
@@ -199,8 +221,10 @@ impl Play<'_> {
                     if clock.now() >= theft {
                         // It lives on, and does not know yet that it is not the one any more.
                         thefts.pop();
+                        self.ground.tally.note(tally::TWO_ENGINES);
                         self.old.push(driving);
                     } else {
+                        self.ground.tally.note(tally::DIED_BY_THE_CLOCK);
                         life.line.die();
                         driving.abort();
                     }
@@ -235,7 +259,7 @@ impl Play<'_> {
         self.ground.beyond.trouble(0, 0);
         for (name, provider) in self.ground.stage.providers() {
             provider.set_faults(FaultPlan::none());
-            if self.source != Source::Burnt || *name != self.case.sheet.source {
+            if self.source == Source::Well || self.source == Source::Back || *name != self.case.sheet.source {
                 provider.set_down(false);
             }
         }
@@ -297,7 +321,34 @@ impl Play<'_> {
             plan: plan.map(|state| without_time(&state)),
         };
         let (writes, of_first) = self.first.as_ref().map_or((0, 0), |line| (line.writes(), line.effects()));
-        Played { outcome, loaded, lives: self.lives, writes, effects: of_first, stolen, wrong: self.wrong }
+        Played {
+            outcome,
+            loaded,
+            lives: self.lives,
+            writes,
+            effects: of_first,
+            stolen,
+            before: self.was_running.clone(),
+            tally: self.tally(),
+            wrong: self.wrong,
+        }
+    }
+
+    fn tally(&self) -> BTreeMap<&'static str, u64> {
+        for (fault, times) in self.ground.stage.providers().values().flat_map(|provider| provider.faults_drawn()) {
+            self.ground.tally.add(
+                match fault {
+                    Fault::Transient => tally::SITE_TRANSIENT,
+                    Fault::Timeout => tally::SITE_TIMEOUT,
+                    Fault::Permanent => tally::SITE_PERMANENT,
+                    Fault::LostReply => tally::SITE_ANSWER_LOST,
+                    Fault::Slow => tally::SITE_SLOW,
+                    Fault::Full => tally::SITE_FULL,
+                },
+                times,
+            );
+        }
+        self.ground.tally.counts()
     }
 
     /// What has changed at the sites since the run began, by those calls that change what people see.

@@ -4,6 +4,7 @@
 //! dead engine sends nothing more.
 
 use crate::life::LifeLine;
+use crate::tally;
 use async_trait::async_trait;
 use muster_ports::*;
 use muster_provider_simulated::SeededRandom;
@@ -43,6 +44,7 @@ impl Wire {
 
     async fn delay(&self) {
         if self.random.below(1000) < self.line.late {
+            self.life.tally().note(tally::LATE);
             let most = u64::try_from(self.line.late_by.as_millis()).unwrap_or(u64::MAX);
             self.clock.sleep(Duration::from_millis(self.random.below(most))).await;
         }
@@ -62,6 +64,7 @@ impl Wire {
             return Err(Failure::transient("the engine is dead (simulated)"));
         }
         if self.random.below(1000) < self.line.lost_request {
+            self.life.tally().note(tally::REQUEST_LOST);
             return Err(Failure::timeout("the request was lost on the way (simulated)"));
         }
         let sent = tokio::spawn(work(self.site.clone()));
@@ -71,6 +74,7 @@ impl Wire {
         }
         self.delay().await;
         if self.random.below(1000) < self.line.lost_answer {
+            self.life.tally().note(tally::ANSWER_LOST);
             return Err(Failure::timeout("the answer was lost on the way (simulated)"));
         }
         answer

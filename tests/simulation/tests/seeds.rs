@@ -1,11 +1,12 @@
 //! Random storms over all cases. `MUSTER_SIMULATION_SEED=N` replays one seed, `MUSTER_SIMULATION_SEEDS=N` plays so many.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)]
 
-use muster_provider_simulated::CallClass;
 use muster_runsheet::Kind;
 use muster_simulation::cases::{Case, SHIPPED, Source, shipped, small};
+use muster_simulation::compare::{Compared, compare};
 use muster_simulation::play::{Outcome, Played, in_virtual_time, play};
 use muster_simulation::storm::Storm;
+use muster_simulation::tally::KINDS;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -40,9 +41,10 @@ impl Cases {
             _ => (&self.small, seed),
         };
         let case = &cases[usize::try_from(pick).unwrap() % cases.len()];
-        let source = match (case.kind(), (seed / 7) % 3) {
+        let source = match (case.kind(), (seed / 7) % 4) {
             (Kind::Unplanned, 0) => Source::Burnt,
             (Kind::Unplanned, 1) => Source::CutOff,
+            (Kind::Unplanned, 2) => Source::Back,
             _ => Source::Well,
         };
         (case, source)
@@ -63,23 +65,19 @@ impl Cases {
 }
 
 /// Everything that is wrong with what this seed comes to.
-fn judge(seed: u64) -> (Played, Vec<String>, String) {
+fn judge(seed: u64) -> (Played, Compared, Vec<String>, String) {
     let cases = Cases::all();
     let (case, source) = cases.of(seed);
     let (calm, writes) = cases.calm(case, source);
     let storm = Storm::from_seed(seed, &case.sites(), writes);
     let played = in_virtual_time(play(case, source, &storm));
-    let mut wrong = played.wrong.clone();
-    // A site that comes back in the middle is met in another state than by a run that met it dead, and so is one whose
-    // machines a person has switched off to be able to sign for it.
-    let by_hand = source == Source::Well && played.was_signed_for();
-    if played.is_straight() && source != Source::CutOff && !by_hand {
-        // Unplanned, what an orderly stop did not reach is switched off by the fence: the same end by another effect.
-        let stops = [CallClass::Stop, CallClass::Fence].map(|class| format!("{}: {class:?}", case.sheet.source));
-        let either_way = if case.kind() == Kind::Unplanned { &stops[..] } else { &[] };
-        wrong.extend(played.differs(&calm, either_way));
-    }
-    (played, wrong, format!("{} ({source:?})", case.name))
+    // A site that comes back in the middle is met in another state than by any run that is not disturbed.
+    let (compared, differs) = match source {
+        Source::Back => (Compared::Nothing, Vec::new()),
+        _ => compare(case, source, &played, &calm),
+    };
+    let wrong = played.wrong.iter().cloned().chain(differs).collect();
+    (played, compared, wrong, format!("{} ({source:?})", case.name))
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -89,11 +87,12 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn random_storms_do_no_harm() {
     if let Some(seed) = number("MUSTER_SIMULATION_SEED") {
-        let (played, wrong, case) = judge(seed);
+        let (played, compared, wrong, case) = judge(seed);
         for record in &played.loaded.records {
             println!("{}", serde_json::to_string(record).unwrap());
         }
         println!("{case}: {:?} after {} lives, {} stolen", played.outcome.end, played.lives, played.stolen);
+        println!("{}; {:?}", compared.words(), played.tally);
         assert!(wrong.is_empty(), "{case}: {wrong:#?}");
         return;
     }
@@ -101,7 +100,7 @@ fn random_storms_do_no_harm() {
     let first = number("MUSTER_SIMULATION_FROM").unwrap_or(0);
     let next = AtomicU64::new(first);
     let failed = Mutex::new(Vec::new());
-    let (lives, stolen, straight) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let total = Mutex::new(Total::default());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
@@ -111,16 +110,14 @@ fn random_storms_do_no_harm() {
                         return;
                     }
                     let judged = std::panic::catch_unwind(|| judge(seed));
-                    let (played, wrong, case) = match judged {
+                    let (played, compared, wrong, case) = match judged {
                         Ok(judged) => judged,
                         Err(_) => {
                             failed.lock().unwrap().push((seed, "it broke off".to_owned()));
                             continue;
                         }
                     };
-                    lives.fetch_add(u64::from(played.lives), Ordering::SeqCst);
-                    stolen.fetch_add(u64::from(played.stolen), Ordering::SeqCst);
-                    straight.fetch_add(u64::from(played.is_straight()), Ordering::SeqCst);
+                    total.lock().unwrap().add(&played, compared);
                     if !wrong.is_empty() {
                         failed.lock().unwrap().push((seed, format!("{case}: {}", wrong.join("; "))));
                     }
@@ -128,11 +125,14 @@ fn random_storms_do_no_harm() {
             });
         }
     });
-    let (lives, stolen) = (lives.into_inner(), stolen.into_inner());
-    println!(
-        "{seeds} storms, {lives} lives of the engine, {stolen} leases stolen, {} came to the undisturbed outcome",
-        straight.into_inner()
-    );
+    let total = total.into_inner().unwrap();
+    println!("{seeds} storms, {} lives of the engine, {} leases stolen", total.lives, total.stolen);
+    for (compared, times) in &total.compared {
+        println!("{times:>8} {}", compared.words());
+    }
+    for kind in KINDS {
+        println!("{:>8} {kind}", total.tally.get(kind).copied().unwrap_or(0));
+    }
     let mut failed = failed.into_inner().unwrap();
     failed.sort();
     for (seed, wrong) in &failed {
@@ -141,6 +141,32 @@ fn random_storms_do_no_harm() {
         );
     }
     assert!(failed.is_empty(), "{} of {seeds} seeds failed", failed.len());
-    // The storms are storms.
-    assert!(lives > seeds && stolen > seeds / 20, "{lives} lives, {stolen} stolen");
+    // The storms are storms, with everything in them, and what they come to is compared.
+    if seeds >= SEEDS {
+        assert!(total.lives > seeds && total.stolen > seeds / 20, "{} lives, {} stolen", total.lives, total.stolen);
+        let never: Vec<_> = KINDS.iter().filter(|kind| !total.tally.contains_key(*kind)).collect();
+        assert!(never.is_empty(), "never drawn: {never:?}");
+        let nothing = total.compared.get(&Compared::Nothing).copied().unwrap_or(0);
+        assert!(nothing < seeds / 4, "{nothing} of {seeds} were not compared");
+    }
+}
+
+/// What all storms came to.
+#[derive(Default)]
+struct Total {
+    lives: u64,
+    stolen: u64,
+    compared: BTreeMap<Compared, u64>,
+    tally: BTreeMap<&'static str, u64>,
+}
+
+impl Total {
+    fn add(&mut self, played: &Played, compared: Compared) {
+        self.lives += u64::from(played.lives);
+        self.stolen += u64::from(played.stolen);
+        *self.compared.entry(compared).or_default() += 1;
+        for (kind, times) in &played.tally {
+            *self.tally.entry(kind).or_default() += times;
+        }
+    }
 }
