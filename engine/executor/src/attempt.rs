@@ -7,8 +7,12 @@ use crate::scribe::{Calls, Scribe};
 use muster_journal::{Event, Question, RunState, StepOutput};
 use muster_ports::{Clock, Failure};
 use muster_runsheet::{Action, Node, Runsheet};
+use std::fmt::Display;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
@@ -55,6 +59,27 @@ pub(crate) async fn run(work: Work, attempt: Attempt, undo: bool) -> Outcome {
     }
     let acting = look_and_act(&*work.runner, cx, attempt.look);
     limited(&*work.clock, &attempt, node, acting).await.unwrap_or_else(Outcome::Failed)
+}
+
+/// How an attempt ended, if it needs nothing that is not there. It may be polled on by another task afterwards.
+pub(crate) fn at_once(work: Pin<&mut (impl Future<Output = Outcome> + ?Sized)>, undo: bool) -> Option<Outcome> {
+    let mut nobody = Context::from_waker(Waker::noop());
+    match catch_unwind(AssertUnwindSafe(|| work.poll(&mut nobody))) {
+        Ok(Poll::Ready(outcome)) => Some(outcome),
+        Ok(Poll::Pending) => None,
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            Some(broke_off(format!("panicked with message {:?}", text.unwrap_or_default()), undo))
+        }
+    }
+}
+
+/// A defect in one step must not take the run down with it.
+pub(crate) fn broke_off(how: impl Display, undo: bool) -> Outcome {
+    let failure = Failure::permanent(format!("the step broke off: {how}"))
+        .help("this is a defect of muster; look at what it was to do, then decide");
+    if undo { Outcome::UndoFailed(failure) } else { Outcome::Failed(failure) }
 }
 
 async fn look_and_act(runner: &dyn StepRunner, cx: StepContext<'_>, look: Look) -> Result<Outcome, Failure> {

@@ -37,6 +37,8 @@ pub(crate) struct Driver {
     /// Dropping it cuts all attempts off.
     pub(crate) tasks: JoinSet<Outcome>,
     pub(crate) attempts: HashMap<Id, (Attempt, bool)>,
+    /// An attempt that was over at once, and has no record of it yet.
+    pub(crate) at_once: Option<(Attempt, bool, Outcome)>,
 }
 
 /// When there is something to look at again.
@@ -65,7 +67,7 @@ impl Driver {
                 (Some(timer), Some(question)) => Some(timer.min(question)),
                 (timer, question) => timer.or(question),
             };
-            let only_people = self.attempts.is_empty() && alarm.timer.is_none();
+            let only_people = self.running().is_none() && alarm.timer.is_none();
             let may_wait = self.on_pause == OnPause::Wait && (commands_open || wake.is_some());
             if only_people && !may_wait {
                 self.scribe.append(vec![Event::EngineReleased]).await?;
@@ -80,6 +82,11 @@ impl Driver {
                     Some(order) => self.obey(order).await?,
                     None => commands_open = false,
                 },
+                () = std::future::ready(()), if self.at_once.is_some() => {
+                    let at_once = self.at_once.take();
+                    let events = at_once.map(|(attempt, undo, outcome)| self.outcome(&attempt, undo, Ok(outcome)));
+                    self.record(events.unwrap_or_default()).await?;
+                }
                 Some(ended) = self.tasks.join_next_with_id() => {
                     // Whatever has ended by now shares one durable write.
                     let mut events = self.ended(ended);
@@ -147,6 +154,7 @@ impl Driver {
         });
         self.record(events.collect()).await?;
         let state = self.scribe.state();
+        let alone = starts.len() == 1 && self.running().is_none();
         for (attempt, undo) in starts {
             let work = Work {
                 sheet: self.chart.sheet().clone(),
@@ -156,10 +164,23 @@ impl Driver {
                 clock: self.clock.clone(),
                 observer: self.observer.clone(),
             };
-            let task = self.tasks.spawn(attempt::run(work, attempt.clone(), undo));
+            let mut work = Box::pin(attempt::run(work, attempt.clone(), undo));
+            // Where nothing else runs, what is over at once costs no change of tasks. A look disturbs nothing: a task looks
+            // again as soon as it begins.
+            if alone && let Some(outcome) = attempt::at_once(work.as_mut(), undo) {
+                self.at_once = Some((attempt, undo, outcome));
+                continue;
+            }
+            let task = self.tasks.spawn(work);
             self.attempts.insert(task.id(), (attempt, undo));
         }
         Ok(())
+    }
+
+    /// An attempt that has begun and has no record of its end.
+    fn running(&self) -> Option<&Attempt> {
+        let at_once = self.at_once.as_ref().map(|(attempt, ..)| attempt);
+        at_once.or_else(|| self.attempts.values().next().map(|(attempt, _)| attempt))
     }
 
     /// The records of an attempt that is over.
@@ -169,20 +190,19 @@ impl Driver {
             Err(error) => (error.id(), Err(error)),
         };
         let Some((attempt, undo)) = self.attempts.remove(&id) else { return Vec::new() };
-        let outcome = outcome.unwrap_or_else(|error| {
-            // A defect in one step must not take the run down with it.
-            let failure = Failure::permanent(format!("the step broke off: {error}"))
-                .help("this is a defect of muster; look at what it was to do, then decide");
-            if undo { Outcome::UndoFailed(failure) } else { Outcome::Failed(failure) }
-        });
+        self.outcome(&attempt, undo, outcome)
+    }
+
+    fn outcome(&self, attempt: &Attempt, undo: bool, outcome: Result<Outcome, JoinError>) -> Vec<Event> {
+        let outcome = outcome.unwrap_or_else(|error| attempt::broke_off(error, undo));
         // By name: an amendment may have moved it, and never takes away what has begun.
         let Some(at) = self.chart.place(&attempt.node) else { return Vec::new() };
-        attempt::events(self.chart.node(at), &attempt, outcome)
+        attempt::events(self.chart.node(at), attempt, outcome)
     }
 
     async fn obey(&mut self, order: Order) -> Result<(), JournalError> {
-        let accepted = match (&order.command, self.attempts.values().next()) {
-            (Command::LeaveOpen { .. }, Some((attempt, _))) => {
+        let accepted = match (&order.command, self.running()) {
+            (Command::LeaveOpen { .. }, Some(attempt)) => {
                 Err(Failure::refused(format!("step `{}` is running", attempt.node))
                     .help("stop the run from beginning more with `muster pause`, wait until its steps have ended"))
             }

@@ -179,6 +179,7 @@ impl Executor {
             on_pause,
             tasks: JoinSet::new(),
             attempts: HashMap::new(),
+            at_once: None,
         };
         driver.run(commands).await
     }
