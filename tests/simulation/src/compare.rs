@@ -45,7 +45,9 @@ impl Compared {
 pub fn compare(case: &Case, source: Source, played: &Played, calm: &Outcome) -> (Compared, Vec<String>) {
     let RunEnd::Done { degraded } = &played.outcome.end else { return taken_back(source, played) };
     let touched = touched(played);
-    let stop_differs = case.kind() == Kind::Unplanned || (source == Source::Well && played.was_signed_for());
+    let signed = source == Source::Well && played.was_signed_for();
+    let calm = &if signed { switched_off(case, played, calm) } else { calm.clone() };
+    let stop_differs = case.kind() == Kind::Unplanned || signed;
     if !touched.is_empty() || !degraded.is_empty() {
         let wrong = but_some(case, played, calm, &touched);
         return (Compared::ButSome, wrong);
@@ -53,6 +55,15 @@ pub fn compare(case: &Case, source: Source, played: &Played, calm: &Outcome) -> 
     let stops = [CallClass::Stop, CallClass::Fence].map(|class| format!("{}: {class:?}", case.sheet.source));
     let (kind, either_way) = if stop_differs { (Compared::ButTheStop, &stops[..]) } else { (Compared::Whole, &[][..]) };
     (kind, played.differs(calm, either_way).into_iter().collect())
+}
+
+/// The undisturbed outcome, as it would be had somebody switched off at the source what is off there now: whoever signs
+/// that its machines are off has switched off all of them, of other plans too.
+fn switched_off(case: &Case, played: &Played, calm: &Outcome) -> Outcome {
+    let mut calm = calm.clone();
+    let on = played.outcome.running.get(&case.sheet.source).cloned().unwrap_or_default();
+    calm.running.entry(case.sheet.source.clone()).or_default().retain(|machine| on.contains(machine));
+    calm
 }
 
 /// Steps whose end a failure or a person has changed.
