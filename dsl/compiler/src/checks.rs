@@ -27,7 +27,8 @@ pub(crate) fn check(
         check_group(cx, group, policies);
     }
     check_shared_machines(cx, plans);
-    let started: HashSet<String> = plans.iter().flat_map(|plan| plan.model.machines.keys().cloned()).collect();
+    let models: Vec<_> = plans.iter().map(|plan| plan.model.clone()).collect();
+    let started: HashSet<&str> = models.iter().flat_map(|plan| plan.machines.keys().map(String::as_str)).collect();
     crate::readiness::check_idle_groups(cx, plans, &started);
     let group_of = groups_of_machines(&cx.groups);
     let keyrings = crate::secrets::places(cx, &program.secrets);
@@ -193,10 +194,10 @@ fn check_machines(cx: &Context<'_>, plan: &PlanModel, group_of: &HashMap<&str, &
 }
 
 /// Members that are never started (E0309), and promises that differ (E0405).
-fn check_groups(cx: &Context<'_>, resolved: &Resolved, started: &HashSet<String>, policies: &Policies) {
+fn check_groups(cx: &Context<'_>, resolved: &Resolved, started: &HashSet<&str>, policies: &Policies) {
     let plan = &resolved.model;
     // One that another plan starts is an E0313.
-    let missing = |machine: &String| resolved.whole && !started.contains(machine);
+    let missing = |machine: &String| resolved.whole && !started.contains(machine.as_str());
     for name in &plan.groups {
         let Some(group) = cx.groups.get(name) else { continue };
         for (machine, span) in group.machines.iter().filter(|(machine, _)| missing(machine)) {

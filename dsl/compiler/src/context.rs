@@ -55,19 +55,35 @@ fn is_unknown_name(diagnostic: &Diagnostic) -> bool {
         || (diagnostic.code.0 == 201 && matches!(label, UNKNOWN_NAME | "unknown hook" | "unknown probe"))
 }
 
+/// Names that a piece of work marked.
+#[derive(Clone, Debug, Default)]
+struct Marks {
+    /// Taken from the imports of a module.
+    used: BTreeSet<(usize, String)>,
+    /// Words used as machines that are none.
+    unknown_machines: BTreeSet<String>,
+    /// Machines and groups of which a part has become a value, which no longer says where it comes from.
+    read: BTreeSet<String>,
+}
+
 /// What a piece of work said, and the names it marked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Said {
     diagnostics: Vec<Diagnostic>,
-    used: BTreeSet<(usize, String)>,
-    unknown_machines: BTreeSet<String>,
+    marks: Marks,
+}
+
+impl Said {
+    /// A part of one of these machines or groups has become a value.
+    pub(crate) fn has_read(&self, names: &BTreeSet<String>) -> bool {
+        !self.marks.read.is_disjoint(names)
+    }
 }
 
 /// A recording that goes on.
 pub(crate) struct Recording {
-    mark: usize,
-    used: BTreeSet<(usize, String)>,
-    unknown_machines: BTreeSet<String>,
+    said: usize,
+    marks: Marks,
 }
 
 /// One file.
@@ -101,9 +117,7 @@ pub(crate) struct Context<'w> {
     pub routes_unread: bool,
     pub lets: RefCell<BTreeMap<(usize, usize), Option<Value>>>,
     pub lets_open: RefCell<Vec<(usize, usize)>>,
-    used: RefCell<BTreeSet<(usize, String)>>,
-    /// Words used as machines that are none.
-    pub unknown_machines: RefCell<BTreeSet<String>>,
+    marks: RefCell<Marks>,
     diagnostics: RefCell<Vec<Diagnostic>>,
     /// Places the parser could not read.
     pub unread: Vec<Span>,
@@ -129,8 +143,7 @@ impl<'w> Context<'w> {
             routes_unread: false,
             lets: RefCell::default(),
             lets_open: RefCell::default(),
-            used: RefCell::default(),
-            unknown_machines: RefCell::default(),
+            marks: RefCell::default(),
             diagnostics: RefCell::default(),
             unread: Vec::new(),
             parses,
@@ -157,26 +170,32 @@ impl<'w> Context<'w> {
     }
     /// Keeps apart what is said and marked from here on.
     pub(crate) fn record(&self) -> Recording {
-        Recording { mark: self.pushed(), used: self.used.take(), unknown_machines: self.unknown_machines.take() }
+        Recording { said: self.pushed(), marks: self.marks.take() }
     }
     /// What was said and marked since; it counts as if nothing had been kept apart.
     pub(crate) fn recorded(&self, since: Recording) -> Said {
-        let said = Said {
-            diagnostics: self.pushed_since(since.mark),
-            used: self.used.replace(since.used),
-            unknown_machines: self.unknown_machines.replace(since.unknown_machines),
-        };
-        self.mark(&said);
+        let said = Said { diagnostics: self.pushed_since(since.said), marks: self.marks.replace(since.marks) };
+        self.mark_all(&said.marks);
         said
     }
     /// Says and marks it again.
     pub(crate) fn repeat(&self, said: &Said) {
         self.extend(said.diagnostics.iter().cloned());
-        self.mark(said);
+        self.mark_all(&said.marks);
     }
-    fn mark(&self, said: &Said) {
-        self.used.borrow_mut().extend(said.used.iter().cloned());
-        self.unknown_machines.borrow_mut().extend(said.unknown_machines.iter().cloned());
+    fn mark_all(&self, all: &Marks) {
+        let mut marks = self.marks.borrow_mut();
+        marks.used.extend(all.used.iter().cloned());
+        marks.unknown_machines.extend(all.unknown_machines.iter().cloned());
+        marks.read.extend(all.read.iter().cloned());
+    }
+    /// The word is used as a machine, and is none.
+    pub(crate) fn mark_unknown_machine(&self, word: &str) {
+        self.marks.borrow_mut().unknown_machines.insert(word.to_owned());
+    }
+    /// A part of this machine or group becomes a value.
+    pub(crate) fn mark_read(&self, name: &str) {
+        self.marks.borrow_mut().read.insert(name.to_owned());
     }
     pub(crate) fn errors(&self) -> usize {
         self.diagnostics.borrow().iter().filter(|diagnostic| diagnostic.is_error()).count()
@@ -195,7 +214,7 @@ impl<'w> Context<'w> {
 
     /// A name that is unknown is one mistake however often it is used: it is said at the first use, which names the others.
     fn join_unknown_names(&self, all: Vec<Diagnostic>) -> Vec<Diagnostic> {
-        let machines = self.unknown_machines.borrow();
+        let machines = &self.marks.borrow().unknown_machines;
         let mut kept: Vec<Diagnostic> = Vec::new();
         // Where each said name is among the kept, and where it is used again.
         let mut said: BTreeMap<(Option<FileId>, String), (usize, Vec<Span>)> = BTreeMap::new();
@@ -261,7 +280,7 @@ impl<'w> Context<'w> {
         let (Some(fix), [declared]) = (&found.fix, found.related.as_slice()) else { return };
         let imported = self.unknown_in(found).and_then(|name| missing.iter().find(|(known, _)| *known == name));
         let often = imported.is_some() || found.notes.iter().any(|note| note.starts_with(USED_AGAIN));
-        let used = self.used.borrow().iter().any(|(_, name)| *name == fix.replacement);
+        let used = self.marks.borrow().used.iter().any(|(_, name)| *name == fix.replacement);
         let place = declared.span;
         let Some(file) = self.sources.get(found.primary.span.file).filter(|_| often && !used) else { return };
         let word = file.text.get(found.primary.span.start as usize..found.primary.span.end as usize);
@@ -332,7 +351,7 @@ impl<'w> Context<'w> {
     }
 
     pub(crate) fn mark_used(&self, module: usize, name: &str) {
-        self.used.borrow_mut().insert((module, name.to_owned()));
+        self.marks.borrow_mut().used.insert((module, name.to_owned()));
     }
 
     pub(crate) fn warn_unused_imports(&self) {
@@ -355,7 +374,8 @@ impl<'w> Context<'w> {
     fn warn_unused(&self, module: usize, import: &ast::Use) {
         let imports = &self.modules[module].scope.imports;
         let unused = |name: &&ast::Name| {
-            imports.get(&name.text) == Some(&name.span) && !self.used.borrow().contains(&(module, name.text.clone()))
+            imports.get(&name.text) == Some(&name.span)
+                && !self.marks.borrow().used.contains(&(module, name.text.clone()))
         };
         let names: Vec<&ast::Name> = match &import.names {
             ast::UseNames::Some(names) => names.iter().collect(),

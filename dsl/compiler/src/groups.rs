@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 const GROUP: Shape =
     Shape { what: "a group", known: &["policy", "machines", "together"], required: &["machines"], conditional: &[] };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GroupModel {
     pub name: String,
     /// `None` is `policy = none`, or a policy that could not be read (`broken`).

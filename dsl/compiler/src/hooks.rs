@@ -18,7 +18,7 @@ const TYPES: [&str; 17] = [
     "site", "team", "plan", "secret",
 ];
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Parameter {
     pub name: String,
     pub kind: Type,
@@ -27,7 +27,7 @@ pub(crate) struct Parameter {
     pub unread: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HookModel {
     pub sheet: HookSheet,
     pub parameters: Vec<Parameter>,

@@ -2,8 +2,9 @@
 
 use crate::context::Said;
 use crate::plans::Resolved;
+use crate::session::is_touched;
 use muster_syntax::ast;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
@@ -33,6 +34,11 @@ impl KnownPlans {
         let name = resolved.model.name.clone();
         let known = KnownPlan { ast: ast.clone(), resolved, resolving, looking: None, is_current: true };
         self.0.insert(name, known);
+    }
+
+    /// Drops the plans that one of these machines and groups concerns.
+    pub(crate) fn forget_touched(&mut self, changed: &BTreeSet<String>) {
+        self.0.retain(|_, known| !is_touched(&known.resolved.model, changed) && !known.resolving.has_read(changed));
     }
 
     /// Goes on to the next check, which begins with no plan.

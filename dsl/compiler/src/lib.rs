@@ -63,6 +63,7 @@ use muster_runsheet::{
 };
 use routes::RouteModel;
 use session::{Memory, Verdicts};
+use shared::Change;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -159,12 +160,18 @@ fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: O
     names::collect(&mut cx);
     let (people, said) = shared::resolve(&mut cx, memory.shared.take());
     hooks::resolve_hooks(&mut cx);
-    if !people.same || last.is_none_or(|last| format!("{:?}", last.hooks) != format!("{:?}", cx.hooks)) {
-        memory.plans = KnownPlans::default();
+    match &people.change {
+        _ if last.is_none_or(|last| last.hooks != cx.hooks) => memory.plans = KnownPlans::default(),
+        Change::Nothing => {}
+        Change::Of(names) if !session::is_named_by_hooks(&cx.hooks, names) => memory.plans.forget_touched(names),
+        Change::Of(_) | Change::Everything => memory.plans = KnownPlans::default(),
     }
     let mut resolved = plans::resolve_plans(&cx, &mut memory.plans);
+    // Plans that could be looked at beside others than before.
+    let company =
+        !matches!(people.change, Change::Everything) && last.is_some_and(|last| shared::move_the_same(last, &resolved));
     let mut program = Program {
-        estate: match last.filter(|last| people.same && shared::move_the_same(last, &resolved)) {
+        estate: match last.filter(|_| company && matches!(people.change, Change::Nothing)) {
             Some(last) => last.estate.clone(),
             None => {
                 let estate = estate::assemble(&cx, &people.policies, &resolved);
@@ -179,7 +186,6 @@ fn check_again(world: &dyn World, files: &[String], memory: &mut Memory, last: O
         ranges: sites::ranges(&cx.sites),
         main: cx.main,
     };
-    let company = last.is_some_and(|last| Arc::ptr_eq(&last.estate, &program.estate));
     checks::check(&cx, &program, &people.policies, &mut resolved, (&mut memory.plans, company));
     memory.plans.end_check();
     let mut verdicts = Verdicts::new(&mut memory.verdicts, last, &program);

@@ -1,6 +1,6 @@
 //! Machines, from the inventory and from the text, and what they become at other sites.
 
-use crate::context::{Context, UNKNOWN_MACHINE};
+use crate::context::{Context, Said, UNKNOWN_MACHINE};
 use crate::facts::{Facts, Shape, word};
 use crate::names::Kind;
 use crate::providers::provider;
@@ -9,8 +9,9 @@ use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
 use muster_runsheet::{DiskFacts, MachineFacts, MachineName, NicShape, Power, SiteInventory, SiteName};
 use muster_syntax::ast::{self, ExprKind, Item};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 const MACHINE: Shape = Shape {
     what: "a machine",
@@ -24,7 +25,7 @@ const CPUS_DEFAULT: u64 = 1;
 const MEMORY_DEFAULT_BYTES: u64 = 1 << 30;
 
 /// A machine, wherever it has been seen.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct MachineEntry {
     pub at: BTreeMap<SiteName, MachineFacts>,
     /// `machine … at …` in the text.
@@ -40,7 +41,66 @@ impl MachineEntry {
     }
 }
 
-pub(crate) fn resolve_machines(cx: &mut Context<'_>) {
+/// What was said of the machines of each module.
+pub(crate) type SaidOfMachines = Vec<Said>;
+
+/// What the check before made of the same files, of which some may differ in their machines, but in none of their names.
+pub(crate) struct MachinesBefore {
+    pub entries: BTreeMap<String, MachineEntry>,
+    pub said: SaidOfMachines,
+    pub files: Vec<Arc<ast::File>>,
+}
+
+/// Reads the machines of all modules, or, if there is a check before, of those modules that have changed; then with the
+/// machines that are no longer what they were.
+pub(crate) fn resolve_machines(
+    cx: &mut Context<'_>,
+    before: Option<MachinesBefore>,
+) -> (SaidOfMachines, Option<BTreeSet<String>>) {
+    // A machine that is declared twice, or found as well as declared, comes of more than one place.
+    match before.filter(|_| cx.inventory.is_none() && cx.errors() == 0) {
+        Some(before) => {
+            let (said, changed) = resolve_changed(cx, before);
+            (said, Some(changed))
+        }
+        None => (resolve_all(cx), None),
+    }
+}
+
+fn resolve_changed(cx: &mut Context<'_>, mut before: MachinesBefore) -> (SaidOfMachines, BTreeSet<String>) {
+    let mut changed = BTreeSet::new();
+    let entries = &mut before.entries;
+    for ((module, file), said) in before.files.iter().enumerate().zip(&mut before.said) {
+        if Arc::ptr_eq(file, &cx.modules[module].ast) {
+            cx.repeat(said);
+            continue;
+        }
+        let recording = cx.record();
+        let mut old = BTreeMap::new();
+        for item in &file.items {
+            if let Item::Machine(machine) = item
+                && let Some(entry) = entries.remove(&machine.name.text)
+            {
+                old.insert(machine.name.text.clone(), entry);
+            }
+        }
+        declare_all(cx, module, entries);
+        *said = cx.recorded(recording);
+        changed.extend(old.into_iter().filter(|(name, old)| entries.get(name) != Some(old)).map(|(name, _)| name));
+    }
+    cx.machines = before.entries;
+    (before.said, changed)
+}
+
+fn declare_all(cx: &Context<'_>, module: usize, machines: &mut BTreeMap<String, MachineEntry>) {
+    for item in &cx.modules[module].ast.items {
+        if let Item::Machine(machine) = item {
+            declare(cx, module, machine, machines);
+        }
+    }
+}
+
+fn resolve_all(cx: &mut Context<'_>) -> SaidOfMachines {
     let mut machines: BTreeMap<String, MachineEntry> = BTreeMap::new();
     if let Some(inventory) = &cx.inventory {
         for (site, found) in &inventory.sites {
@@ -56,14 +116,14 @@ pub(crate) fn resolve_machines(cx: &mut Context<'_>) {
             }
         }
     }
-    for module in 0..cx.modules.len() {
-        for item in &cx.modules[module].ast.items {
-            if let Item::Machine(machine) = item {
-                declare(cx, module, machine, &mut machines);
-            }
-        }
-    }
+    let declare = |module| {
+        let recording = cx.record();
+        declare_all(cx, module, &mut machines);
+        cx.recorded(recording)
+    };
+    let said = (0..cx.modules.len()).map(declare).collect();
     cx.machines = machines;
+    said
 }
 
 /// An alias names a machine of its site, and is itself a name that plans can write: E0315.
@@ -362,7 +422,7 @@ impl Context<'_> {
         if self.machines.contains_key(&name.text) {
             return Some(Some(name.text.clone()));
         }
-        self.unknown_machines.borrow_mut().insert(name.text.clone());
+        self.mark_unknown_machine(&name.text);
         if self.is_inventory_unread() {
             return Some(None);
         }
@@ -433,6 +493,7 @@ impl Context<'_> {
     }
 
     pub(crate) fn group_machines(&self, group: &str) -> Option<Value> {
+        self.mark_read(group);
         let group = self.groups.get(group)?;
         let machines = group.machines.iter().map(|(name, _)| Value::Machine(name.clone())).collect();
         (!group.broken).then_some(Value::List(machines))
@@ -440,6 +501,7 @@ impl Context<'_> {
 
     /// `m.ip`: the first address of the machine at home.
     pub(crate) fn home_ip(&self, machine: &str, span: Span) -> Option<Value> {
+        self.mark_read(machine);
         let entry = self.machines.get(machine)?;
         let facts =
             entry.declared.as_ref().and_then(|(site, _)| entry.at.get(site)).or_else(|| entry.at.values().next());

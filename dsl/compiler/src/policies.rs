@@ -41,7 +41,7 @@ const CYCLE_MIN: Duration = Duration::from_secs(1);
 /// How often a point is made of what a continuous replication has brought.
 const CONTINUOUS_POINTS: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PolicyModel {
     pub sheet: PolicySheet,
     pub rpo: Span,
@@ -53,7 +53,7 @@ pub(crate) struct PolicyModel {
 }
 
 /// One `bandwidth`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RateFact {
     /// Zero where nothing leaves.
     pub rate: Rate,

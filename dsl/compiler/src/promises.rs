@@ -12,9 +12,16 @@ use muster_runsheet::units::{DURATION_UNITS, RATE_UNITS};
 use muster_runsheet::week::{Behind, Churn, Piece, Worst, pieces};
 use muster_runsheet::window::clock;
 use muster_runsheet::{Duration, MachineFacts, Rate, Size};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 pub(crate) fn check(cx: &Context<'_>, policies: &Policies) {
+    let mut groups_of: BTreeMap<&str, Vec<&GroupModel>> = BTreeMap::new();
+    for group in cx.groups.values() {
+        if let Some(policy) = &group.policy {
+            groups_of.entry(policy).or_default().push(group);
+        }
+    }
     for policy in policies.values().flatten() {
         let sound = check_cycle(cx, policy);
         check_retention(cx, policy);
@@ -28,7 +35,7 @@ pub(crate) fn check(cx: &Context<'_>, policies: &Policies) {
         if !sound || !apart {
             continue; // What follows would say the same mistake again in other figures.
         }
-        for group in cx.groups.values().filter(|group| group.policy.as_deref() == Some(policy.sheet.name.as_str())) {
+        for group in groups_of.get(policy.sheet.name.as_str()).into_iter().flatten() {
             check_group(cx, policy, group);
         }
     }

@@ -24,7 +24,7 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, plan: &PlanModel) {
 
 /// Groups that are replicated and that no plan recovers: E0314. Of files without plans nothing is concluded, nor while
 /// some plan could not be read.
-pub(crate) fn check_idle_groups(cx: &Context<'_>, plans: &[Resolved], started: &HashSet<String>) {
+pub(crate) fn check_idle_groups(cx: &Context<'_>, plans: &[Resolved], started: &HashSet<&str>) {
     let written = cx.modules.iter().flat_map(|module| &module.ast.items);
     let written = written.filter(|item| matches!(item, Item::Plan(_))).count();
     if plans.is_empty() || written != plans.len() || plans.iter().any(|plan| !plan.steps_whole) || !cx.unread.is_empty()
@@ -32,7 +32,7 @@ pub(crate) fn check_idle_groups(cx: &Context<'_>, plans: &[Resolved], started: &
         return;
     }
     for group in cx.groups.values().filter(|group| group.policy.is_some() && !group.broken) {
-        let idle = group.machines.iter().all(|(machine, _)| !started.contains(machine));
+        let idle = group.machines.iter().all(|(machine, _)| !started.contains(machine.as_str()));
         if idle && !group.machines.is_empty() {
             cx.push(
                 Diagnostic::warning(

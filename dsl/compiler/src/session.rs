@@ -12,15 +12,15 @@
 //! of one plan and what surrounds it are remembered.
 
 use crate::context::Context;
+use crate::hooks::HookModel;
 use crate::known_plans::KnownPlans;
 use crate::model::{LineModel, PlanModel, VerbModel};
-use crate::shared::Shared;
+use crate::shared::{Shared, differing};
 use crate::value::Value;
 use crate::{Checked, Program, World, check_again};
 use muster_diagnostics::{Diagnostic, FileId, Span};
-use muster_runsheet::Estate;
+use muster_runsheet::{Estate, GroupSheet};
 use muster_syntax::ast;
-use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -95,6 +95,12 @@ impl<'m> Verdicts<'m> {
             if !Arc::ptr_eq(&before.estate, &now.estate) {
                 differing(&before.estate.machines, &now.estate.machines, &mut changed);
                 differing(&before.estate.groups, &now.estate.groups, &mut changed);
+                let mut policies = BTreeSet::new();
+                differing(&before.estate.policies, &now.estate.policies, &mut policies);
+                let hangs_on =
+                    |group: &GroupSheet| group.policy.as_ref().is_some_and(|policy| policies.contains(policy.as_str()));
+                let groups = now.estate.groups.values().filter(|group| hangs_on(group));
+                changed.extend(groups.map(|group| group.name.as_str().to_owned()));
             }
             share(before, now, &changed)
         });
@@ -104,8 +110,8 @@ impl<'m> Verdicts<'m> {
     /// Compiles the plan, or repeats what was said when that was done.
     pub(crate) fn judge(&mut self, cx: &Context<'_>, plan: &Arc<PlanModel>, compile: impl FnOnce()) {
         let before = self.before.and_then(|program| program.plans.get(&plan.name));
-        let same =
-            before.is_some_and(|(before, _)| Arc::ptr_eq(before, plan) || before == plan) && !self.is_touched(plan);
+        let same = before.is_some_and(|(before, _)| Arc::ptr_eq(before, plan) || before == plan)
+            && !is_touched(plan, &self.changed);
         let said = match self.old.remove(&plan.name).filter(|_| same) {
             Some(said) => {
                 cx.extend(said.iter().cloned());
@@ -119,46 +125,38 @@ impl<'m> Verdicts<'m> {
         };
         self.new.insert(plan.name.clone(), said);
     }
+}
 
-    /// A machine or a group that the plan may look at is not what it was. Texts name machines inside braces, so any text
-    /// that contains the name counts.
-    fn is_touched(&self, plan: &PlanModel) -> bool {
-        if self.changed.is_empty() {
-            return false;
-        }
-        let known = |name: &String| self.changed.contains(name);
-        if plan.machines.keys().any(known) || plan.groups.iter().any(known) {
-            return true;
-        }
-        let mut texts = Vec::new();
-        plan.stages.iter().for_each(|stage| texts_of(&stage.lines, &mut texts));
-        texts.iter().any(|text| self.changed.iter().any(|name| text.contains(name.as_str())))
+/// The plan may look at a machine or a group of these. Texts name machines inside braces, so any text that contains a name
+/// counts.
+pub(crate) fn is_touched(plan: &PlanModel, changed: &BTreeSet<String>) -> bool {
+    if changed.is_empty() {
+        return false;
     }
+    let known = |name: &String| changed.contains(name);
+    if plan.machines.keys().any(known) || plan.groups.iter().any(known) {
+        return true;
+    }
+    let mut texts = Vec::new();
+    plan.stages.iter().for_each(|stage| texts_of(&stage.lines, &mut texts));
+    texts.iter().any(|text| changed.iter().any(|name| text.contains(name.as_str())))
 }
 
 /// What every plan may look at is the same. Destructured, so that a new part is not forgotten here.
 fn share(before: &Program, now: &Program, changed: &BTreeSet<String>) -> bool {
     let Program { estate, routes, hooks, secrets, plans: _, inventory, ranges, main: _ } = now;
-    let Estate { sites, routes: route_sheets, policies, groups: _, machines: _, teams } = &**estate;
+    let Estate { sites, routes: route_sheets, policies: _, groups: _, machines: _, teams } = &**estate;
     let old = &before.estate;
-    let (hooks, hooks_before) = (format!("{hooks:?}"), format!("{:?}", before.hooks));
-    (sites, route_sheets, policies, teams) == (&old.sites, &old.routes, &old.policies, &old.teams)
+    (sites, route_sheets, teams) == (&old.sites, &old.routes, &old.teams)
         && (routes, secrets, inventory, ranges) == (&before.routes, &before.secrets, &before.inventory, &before.ranges)
-        && hooks == hooks_before
-        // A default of a hook names what no plan does.
-        && !changed.iter().any(|name| hooks.contains(name.as_str()))
+        && hooks == &before.hooks
+        && !is_named_by_hooks(hooks, changed)
 }
 
-/// The names whose entries differ.
-fn differing<K: Ord + Borrow<str>, V: PartialEq>(
-    before: &BTreeMap<K, V>,
-    now: &BTreeMap<K, V>,
-    found: &mut BTreeSet<String>,
-) {
-    let gone = before.keys().filter(|name| !now.contains_key::<str>((*name).borrow()));
-    let other =
-        now.iter().filter(|(name, value)| before.get::<str>((*name).borrow()) != Some(*value)).map(|(name, _)| name);
-    found.extend(gone.chain(other).map(|name| name.borrow().to_owned()));
+/// A default of a hook names what no plan does.
+pub(crate) fn is_named_by_hooks(hooks: &BTreeMap<String, HookModel>, changed: &BTreeSet<String>) -> bool {
+    let hooks = if changed.is_empty() { String::new() } else { format!("{hooks:?}") };
+    changed.iter().any(|name| hooks.contains(name.as_str()))
 }
 
 fn texts_of<'p>(lines: &'p [LineModel], texts: &mut Vec<&'p str>) {

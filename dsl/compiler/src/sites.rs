@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 const SITE: Shape = Shape { what: "a site", known: &["provider", "agent"], required: &["provider"], conditional: &[] };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SiteModel {
     pub sheet: SiteSheet,
     pub networks: BTreeMap<String, (Cidr, Span)>,
