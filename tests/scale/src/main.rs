@@ -78,18 +78,24 @@ fn main() -> ExitCode {
 /// One line of one file of the whole estate changes, in a session that has checked it before.
 fn best_edit(estate: &Estate, files: &[String]) -> bool {
     let mut sound = true;
-    for (what, path, from) in [
-        ("a wait of a plan", "p042/p042.plan", "wait 30s"),
-        ("the address of a machine", "p042/machines.plan", "10.10.42.109\n"),
-    ] {
+    type Line = (&'static str, &'static str, &'static str, fn(usize) -> String);
+    let lines: [Line; 3] = [
+        ("a wait of a plan", "p042/p042.plan", "wait 30s", |number| format!("wait {}s", 31 + number)),
+        ("the address of a machine", "p042/machines.plan", "10.10.42.109\n", |number| {
+            format!("10.10.42.{}\n", 120 + number)
+        }),
+        ("the policy of a group", "p042/groups.plan", "policy   = gold", |number| {
+            format!("policy   = {}", if number % 2 == 0 { "silver" } else { "gold" })
+        }),
+    ];
+    for (what, path, from, to) in lines {
         let mut session = Session::default();
         let mut edited = estate.clone();
         sound &= !session.check(&edited, files).has_errors();
         let mut best = f64::INFINITY;
         for number in 0..ROUNDS {
             if let (Some(text), Some(first)) = (edited.0.get_mut(path), estate.0.get(path)) {
-                let to = from.replace("30s", &format!("{}s", 31 + number));
-                *text = first.replacen(from, &to.replace(".109", &format!(".{}", 120 + number)), 1);
+                *text = first.replacen(from, &to(number), 1);
             }
             let start = Instant::now();
             sound &= !session.check(&edited, files).has_errors();
