@@ -8,7 +8,7 @@ use crate::loss::Worst;
 use crate::view::effects::effects;
 use crate::view::fold::{WIDTH, fold, hang, width};
 use crate::{GroupLoss, Origin};
-use muster_runsheet::{Action, Duration, Kind, Node, NodeKind, Otherwise, Runsheet, SheetPhase, view};
+use muster_runsheet::{Action, Duration, FenceProof, Kind, Node, NodeKind, Otherwise, Runsheet, SheetPhase, view};
 use std::fmt::Write;
 
 const CRITICAL: &str = "*";
@@ -398,6 +398,7 @@ fn foot(forecast: &Forecast<'_>) -> String {
     if let Some(saving) = &forecast.cheapest {
         out.push_str(&hang("cheapest minute: ", &format!("{} costs {}", saving.what, seconds(saving.saves))));
     }
+    out.push_str(&ways_out(sheet));
     out.push('\n');
     let _ = writeln!(out, "{CRITICAL} on the longest way: a delay here delays the end");
     if estimate.steps.iter().any(|span| span.origin == Origin::Assumed) {
@@ -405,6 +406,33 @@ fn foot(forecast: &Forecast<'_>) -> String {
         let _ = writeln!(out, "{ASSUMED} {what}");
     }
     out
+}
+
+/// What happens when a step fails, and how all of it is taken back: nobody looks that up at night.
+fn ways_out(sheet: &Runsheet) -> String {
+    if !rises(sheet) {
+        return String::new();
+    }
+    let mut ways: Vec<(String, String)> = Vec::new();
+    if sheet.nodes.iter().any(|node| node.otherwise == Otherwise::Pause) {
+        let what = "the run pauses there, the rest goes on; `muster decide` has it retried, skipped, …";
+        ways.push(("a step fails".to_owned(), what.to_owned()));
+    }
+    let signed = |node: &Node| matches!(&node.action, Action::Fence { proof: FenceProof::PowerOffOrSignature, .. });
+    if sheet.nodes.iter().any(signed) {
+        let by = sheet.owner.as_deref().unwrap_or("anyone");
+        let what = format!("the fence asks; {by} signs with `muster approve` that it is down");
+        ways.push((format!("{} is silent", sheet.source), what));
+    }
+    ways.push(if sheet.operation.kind == Kind::Test {
+        ("take it away".to_owned(), format!("`muster cleanup {}`; production never waits for it", sheet.plan))
+    } else {
+        let what = format!("`muster cancel`, until the commit; after no return what {} wrote is lost", sheet.target);
+        ("take it back".to_owned(), what)
+    });
+    let wide = ways.iter().map(|(head, _)| width(head)).max().unwrap_or(0);
+    let line = |(head, what): (String, String)| hang(&format!("  {head:wide$}  "), &what);
+    format!("if it goes wrong:\n{}", ways.into_iter().map(line).collect::<String>())
 }
 
 /// What the sheet takes for granted, a line each: for whoever approves it.
