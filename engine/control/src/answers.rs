@@ -13,6 +13,9 @@ pub struct StatusAnswer {
     pub holder: Option<String>,
     /// Plans that have ever been run; the others stand at their beginning.
     pub plans: BTreeMap<String, PlanState>,
+    /// Until when standing drills may stand, by plan, where the plan says so.
+    #[serde(default)]
+    pub drills_until: BTreeMap<String, Timestamp>,
     pub groups: Vec<GroupStatus>,
     /// Newest first.
     pub runs: Vec<RunSummary>,

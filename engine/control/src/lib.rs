@@ -7,6 +7,7 @@
 pub mod access;
 pub mod answers;
 mod dossier;
+mod forgotten;
 mod guarded;
 pub mod history;
 pub mod project;

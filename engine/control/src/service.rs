@@ -7,6 +7,7 @@
 
 use crate::answers::*;
 use crate::dossier;
+use crate::forgotten;
 use crate::guarded::Guarded;
 use crate::history::evidence;
 use crate::repoint;
@@ -218,6 +219,14 @@ impl Control {
         }
     }
 
+    pub(crate) fn store(&self) -> &Arc<dyn StateStore> {
+        &self.store
+    }
+
+    pub(crate) fn runs(&self) -> &ActiveRuns {
+        &self.runs
+    }
+
     async fn status(&self) -> Result<StatusAnswer> {
         let mut status = status(&self.store, &self.replicator).await?;
         status.holder = Some(self.name.clone());
@@ -313,8 +322,9 @@ impl Control {
             let replicator = self.replicator.clone();
             let (folding, clock) = (self.folding.get().cloned(), self.clock.clone());
             *schedule = Some(tokio::spawn(async move {
-                let folds = fold_for_ever(replicator.clone(), folding, clock);
-                if let Err(failure) = replicator.run_until(folds).await {
+                let folds = fold_for_ever(replicator.clone(), folding, clock.clone());
+                let beside = async { tokio::join!(folds, forgotten::take_away(control.clone(), clock)).0 };
+                if let Err(failure) = replicator.run_until(beside).await {
                     tracing::error!(%failure, "replication ends here");
                     if let Some(control) = control.upgrade()
                         && let Ok(mut lost) = control.lost.lock()
@@ -393,6 +403,14 @@ fn not_json(error: serde_json::Error) -> Failure {
 
 /// Where everything stands, by the store alone.
 pub(crate) async fn status(store: &Arc<dyn StateStore>, replicator: &Replicator) -> Result<StatusAnswer> {
+    let plans = plan_states(store).await?;
+    let (groups, runs) = (replicator.status().await?, newest_first(store).await?);
+    let drills_until = forgotten::until(store, &plans, &runs).await;
+    Ok(StatusAnswer { holder: None, plans, drills_until, groups, runs })
+}
+
+/// Of plans that have ever been run.
+pub(crate) async fn plan_states(store: &Arc<dyn StateStore>) -> Result<BTreeMap<String, PlanState>> {
     let mut plans = BTreeMap::new();
     for (key, value) in store.scan("plan/").await? {
         if let Some(plan) = key.strip_prefix("plan/").and_then(|rest| rest.strip_suffix("/state")) {
@@ -402,8 +420,7 @@ pub(crate) async fn status(store: &Arc<dyn StateStore>, replicator: &Replicator)
             plans.insert(plan.to_owned(), state);
         }
     }
-    let groups = replicator.status().await?;
-    Ok(StatusAnswer { holder: None, plans, groups, runs: newest_first(store).await? })
+    Ok(plans)
 }
 
 pub(crate) async fn points(replicator: &Replicator, group: Option<GroupName>) -> Result<PointsAnswer> {

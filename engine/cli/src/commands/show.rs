@@ -5,7 +5,7 @@ use crate::arguments::Common;
 use crate::exit::Exit;
 use crate::output;
 use muster_control::{LogAnswer, PointsAnswer, Project, Request, StatusAnswer, words};
-use muster_ports::{GroupName, Result, RunId};
+use muster_ports::{GroupName, Result, RunId, Timestamp};
 use muster_replication::GroupPhase;
 use muster_runsheet::PlanState;
 
@@ -27,7 +27,7 @@ pub async fn status(common: &Common) -> Result<Exit> {
         .iter()
         .map(|(plan, state)| {
             let legal: Vec<String> = state.legal().iter().map(ToString::to_string).collect();
-            vec![plan.clone(), state_words(*state), legal.join(" · ")]
+            vec![plan.clone(), state_words(*state, status.drills_until.get(plan)), legal.join(" · ")]
         })
         .collect();
     text.push_str(&output::table(&["plan", "stands", "legal now"], &rows));
@@ -80,7 +80,7 @@ fn phase_words(phase: &GroupPhase) -> String {
     }
 }
 
-fn state_words(state: PlanState) -> String {
+fn state_words(state: PlanState, drill_until: Option<&Timestamp>) -> String {
     use muster_runsheet::{Direction, Phase};
     let way = match state.direction {
         Direction::Out => "out",
@@ -91,7 +91,11 @@ fn state_words(state: PlanState) -> String {
         Phase::FailedOver => "failed over",
         Phase::Committed => "committed",
     };
-    let drilled = if state.drilled { ", a drill stands" } else { "" };
+    let drilled = match drill_until.filter(|_| state.drilled) {
+        Some(until) => format!(", a drill stands until {}", output::date_time(until.0)),
+        None if state.drilled => ", a drill stands".to_owned(),
+        None => String::new(),
+    };
     format!("{phase} ({way}){drilled}")
 }
 

@@ -79,3 +79,35 @@ fn long_lineages_are_folded() {
     shop.type_in(&words).ends(0);
     shop.type_in(&["verify"]).ends(0);
 }
+
+/// Nobody has to remember a drill whose plan says for how long it may stand; who cleans up in time is not meddled with.
+#[test]
+fn a_forgotten_drill_is_taken_away() {
+    let shop = Shop::protected();
+    shop.write_plans(|text| text.replace("  rto  = 15m\n", "  rto  = 15m\n  keep = 12s when test\n"));
+    let mut holder = shop.replicating();
+    let cleanups = || {
+        let runs = shop.json(&["runs"]);
+        let kind = |run: &&serde_json::Value| run["operation"]["kind"] == "cleanup";
+        runs.as_array().unwrap().iter().filter(kind).cloned().collect::<Vec<_>>()
+    };
+    shop.play(&["drill", "shop"]);
+    shop.type_in(&["cleanup", "shop", "--by", "ada"]).ends(0);
+    shop.play(&["drill", "shop"]);
+    let until = shop.json(&["status"])["drills_until"]["shop"].as_u64().unwrap();
+    let left = shop.json(&["runs"])[0]["ended"].as_u64().unwrap();
+    assert_eq!(until, left + 12_000);
+    let said = shop.type_in(&["status"]).ends(0);
+    assert!(said.out.contains("a drill stands until ") || said.err.contains("a drill stands until "), "{said:#?}");
+    assert_eq!(cleanups().len(), 1);
+    shop.wait_until("the drill is taken away", || cleanups().len() == 2 && cleanups()[0]["status"] == "done");
+    let cleanup = &cleanups()[0];
+    assert_eq!(cleanup["who"], "muster");
+    assert!(cleanup["why"].as_str().unwrap().contains("`keep = 12s`"), "{cleanup}");
+    assert!(cleanup["started"].as_u64().unwrap() >= until, "{cleanup}");
+    assert_eq!(shop.json(&["status"])["plans"]["shop"]["drilled"], false);
+    shop.wait_until("the holder says so", || holder.log().contains("a drill that had stood for 12s is taken away"));
+    assert!(holder.is_running(), "{}", holder.log());
+    shop.assert_nothing_lost();
+    shop.assert_runs_once();
+}
