@@ -5,6 +5,8 @@
 //!   kept:  every point | one per `every` of tier 1 | one per `every` of tier 2 | none
 //! ```
 //!
+//! Where the policy says how often a crash-consistent point is kept, one of them per that time is, beside the newest point.
+//!
 //! Periods are counted from the beginning of time, not from now: what was kept once stays its period's point as it
 //! grows older, and a restart changes nothing.
 
@@ -14,8 +16,8 @@ use muster_ports::{PointId, Timestamp};
 use muster_runsheet::PolicySheet;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Number of the tier, and of the period in it.
-type Period = (usize, u64);
+/// Number of the tier (`None` before the first), and of the period in it.
+type Period = (Option<usize>, u64);
 /// The least one is kept: application-consistent before crash-consistent, early before late.
 type Preference<'a> = (bool, Timestamp, &'a PointId);
 
@@ -29,12 +31,16 @@ pub fn thinned_out(points: &[Point], policy: &PolicySheet, now: Timestamp) -> Ve
     let mut periods: BTreeMap<Period, BTreeSet<Preference<'_>>> = BTreeMap::new();
     for point in regular {
         let age = now.since(point.at);
-        if age <= keep_all {
-            continue;
-        }
-        let tier = policy.tiers.iter().position(|tier| age <= tier.until.std());
-        let Some((number, tier)) = tier.and_then(|number| Some((number, policy.tiers.get(number)?))) else { continue };
-        let every = u64::try_from(tier.every.std().as_millis()).unwrap_or(u64::MAX).max(1);
+        let (number, every) = if age <= keep_all {
+            let crash = policy.crash_every.filter(|_| point.kind == PointKind::Crash);
+            let Some(every) = crash else { continue };
+            (None, every)
+        } else {
+            let tier = policy.tiers.iter().enumerate().find(|(_, tier)| age <= tier.until.std());
+            let Some((number, tier)) = tier else { continue };
+            (Some(number), tier.every)
+        };
+        let every = u64::try_from(every.std().as_millis()).unwrap_or(u64::MAX).max(1);
         let period = periods.entry((number, point.at.as_millis() / every)).or_default();
         period.insert((point.kind != PointKind::App, point.at, &point.id));
     }
@@ -143,6 +149,22 @@ mod tests {
         assert!(gone.len() <= 1 && gone.iter().all(|id| *id == points[2].summary.id || *id == points[3].summary.id));
         let plain = PolicySheet { tiers: Vec::new(), retain_all: None, ..policy() };
         assert_eq!(thinned_out(&points, &plain, now), Vec::<PointId>::new());
+    }
+
+    #[test]
+    fn crash_consistent_points_are_kept_as_often_as_the_policy_says() {
+        let now = Timestamp(1_800_000_000_000 / HOUR * HOUR + 59 * MINUTE);
+        let every_five = (0..12u64).map(|number| now.as_millis() - number * 5 * MINUTE);
+        let kind = |at: u64| if at % HOUR / MINUTE == 34 { PointKind::App } else { PointKind::Crash };
+        let points: Vec<Point> = every_five.map(|at| point(at, kind(at))).collect();
+        let policy = PolicySheet { crash_every: Some(span(15 * MINUTE)), ..policy() };
+        let gone: BTreeSet<_> = thinned_out(&points, &policy, now).into_iter().collect();
+        let left = points.iter().map(|point| &point.summary).filter(|point| !gone.contains(&point.id));
+        let mut left: Vec<_> = left.map(|point| (point.at.as_millis() % HOUR / MINUTE, point.kind)).collect();
+        left.sort_unstable_by_key(|(minute, _)| *minute);
+        // The first of each quarter of an hour; the application-consistent one is counted on its own.
+        let crash = PointKind::Crash;
+        assert_eq!(left, [(4, crash), (19, crash), (34, PointKind::App), (39, crash), (49, crash)]);
     }
 
     proptest! {
