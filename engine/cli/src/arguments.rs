@@ -118,6 +118,10 @@ pub enum Command {
     /// Exits with 0 when the plans have no errors (warnings are allowed), with 3 when they have. With `--json` the report
     /// has the format `muster.check/1`.
     Check {
+        /// Say only what is wrong in these files; all plans beside them are checked with them. Where the folder of the
+        /// plans holds neither a plan nor an inventory itself, it is the folder of the first file.
+        #[arg(conflicts_with = "watch")]
+        files: Vec<PathBuf>,
         /// First correct what is certain: misspelt words of the language, unused imports. Prints each change; a file in
         /// which two fixes meet is left as it is. Names of your own are never guessed.
         #[arg(long)]

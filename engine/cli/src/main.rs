@@ -55,7 +55,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
     let common = &common;
     match arguments.command {
         Command::Check { watch: true, .. } => check_watch::watch(common).await,
-        Command::Check { fix, sarif, .. } => check::check(common, check::CheckOptions { fix, sarif }),
+        Command::Check { files, fix, sarif, .. } => check::check(common, &files, check::CheckOptions { fix, sarif }),
         Command::Fmt { files, check } => plans::fmt(common, &files, check),
         Command::Explain { code } => plans::explain(&code),
         Command::Test(options) => test::test(common, &options),

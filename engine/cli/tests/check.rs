@@ -88,6 +88,34 @@ fn json_is_one_versioned_object() {
     assert_eq!(report["fixed"], serde_json::json!([]));
 }
 
+/// A folder is checked as one, whatever file of it is named.
+#[test]
+fn only_what_is_wrong_in_the_files_that_are_named_is_said() {
+    let above = tempfile::tempdir().unwrap();
+    let plans = above.path().join("plans");
+    std::fs::create_dir(&plans).unwrap();
+    std::fs::write(plans.join("right.plan"), "edition 2026\nuse ./wrong { night }\n").unwrap();
+    std::fs::write(plans.join("wrong.plan"), WRONG).unwrap();
+    std::fs::write(plans.join("notes.txt"), "").unwrap();
+    // From above, from inside, and by the name of the folder: the same files are meant.
+    for (from, words) in [
+        (above.path(), ["check", "plans/wrong.plan"].as_slice()),
+        (plans.as_path(), &["check", "wrong.plan"]),
+        (plans.as_path(), &["check", "./wrong.plan", "--fix"]),
+    ] {
+        let said = muster(from, words);
+        assert_eq!(said.code, Some(3), "{words:?}: {}", said.err);
+        assert!(said.err.contains("wrong.plan") && !said.err.contains("right.plan"), "{}", said.err);
+    }
+    let said = muster(above.path(), &["check", "plans/right.plan", "--json"]);
+    let report = json(&said);
+    assert_eq!((said.code, &report["files"], &report["warnings"]), (Some(0), &1.into(), &1.into()), "{report}");
+    for (file, part) in [("plans/notes.txt", "no `.plan` file below `plans`"), ("plans/gone.plan", "plans/gone.plan")] {
+        let said = muster(above.path(), &["check", file]);
+        assert!(said.code == Some(1) && said.err.contains(part), "{:?} {}", said.code, said.err);
+    }
+}
+
 #[test]
 fn sarif_names_files_from_where_it_runs() {
     let above = tempfile::tempdir().unwrap();

@@ -7,9 +7,12 @@ use crate::arguments::Common;
 use crate::commands::plans::print;
 use crate::exit::Exit;
 use crate::output;
-use muster_control::{Project, write_whole};
+use muster_compiler::Checked;
+use muster_control::{INVENTORY_FILE, Project, write_whole};
 use muster_diagnostics::{CheckReport, Fix, LocatedFix, SourceFile, SourceMap, fixes, sarif};
 use muster_ports::{Failure, Result};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// Rounds of fixing: a fix may bring to light what another one can mend. Real texts need two; a chain longer than this
 /// is a loop.
@@ -24,8 +27,71 @@ pub struct CheckOptions {
     pub sarif: bool,
 }
 
-pub fn check(common: &Common, options: CheckOptions) -> Result<Exit> {
-    let mut project = Project::load(&common.plans)?;
+/// Files that are named: of these alone something is said, whatever else is read to check them.
+#[derive(Debug)]
+struct Named {
+    folder: PathBuf,
+    /// As the project calls them; all when there is none.
+    files: BTreeSet<String>,
+}
+
+impl Named {
+    fn find(plans: &Path, files: &[PathBuf]) -> Result<Self> {
+        let real = |path: &Path| {
+            path.canonicalize().map_err(|error| Failure::from(error).during(format!("read `{}`", path.display())))
+        };
+        let Some(first) = files.first() else { return Ok(Self { folder: plans.to_owned(), files: BTreeSet::new() }) };
+        let folder = match first.parent() {
+            Some(parent) if !is_project(plans) => if_empty(parent).to_owned(),
+            _ => plans.to_owned(),
+        };
+        let root = real(&folder)?;
+        let within = |path: &PathBuf| {
+            let found = real(path)?;
+            let inside = found.strip_prefix(&root).ok().filter(|_| found.is_file());
+            let inside = inside.filter(|path| path.extension().is_some_and(|ending| ending == "plan"));
+            inside.map(|path| path.to_string_lossy().replace('\\', "/")).ok_or_else(|| {
+                Failure::permanent(format!("`{}` is no `.plan` file below `{}`", path.display(), folder.display()))
+                    .help("name files of one folder of plans, and that folder with `-C FOLDER`")
+            })
+        };
+        let files = files.iter().map(within).collect::<Result<_>>()?;
+        Ok(Self { folder, files })
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.files.is_empty() || self.files.contains(path)
+    }
+
+    fn only(&self, project: &mut Project) {
+        let Checked { sources, diagnostics, .. } = &mut project.checked;
+        diagnostics.retain(|found| sources.get(found.primary.span.file).is_none_or(|file| self.has(&file.path)));
+        if !self.files.is_empty() {
+            project.files.retain(|file| self.has(file));
+        }
+    }
+
+    fn load(&self) -> Result<Project> {
+        let mut project = Project::load(&self.folder)?;
+        self.only(&mut project);
+        Ok(project)
+    }
+}
+
+/// It holds a plan or an inventory itself.
+fn is_project(folder: &Path) -> bool {
+    let is_one = |name: &Path| name == Path::new(INVENTORY_FILE) || name.extension().is_some_and(|end| end == "plan");
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| is_one(Path::new(&entry.file_name())))
+}
+
+fn if_empty(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+pub fn check(common: &Common, files: &[PathBuf], options: CheckOptions) -> Result<Exit> {
+    let named = Named::find(&common.plans, files)?;
+    let mut project = named.load()?;
     let mut fixed = Vec::new();
     if options.fix {
         for _ in 0..ROUNDS_MAX {
@@ -34,7 +100,7 @@ pub fn check(common: &Common, options: CheckOptions) -> Result<Exit> {
                 break;
             }
             fixed.extend(round);
-            project = Project::load(&common.plans)?;
+            project = named.load()?;
         }
     }
     let checked = &project.checked;
@@ -42,8 +108,8 @@ pub fn check(common: &Common, options: CheckOptions) -> Result<Exit> {
     let mut report = CheckReport::new(plans, project.files.len(), &checked.diagnostics, &checked.sources);
     report.fixed = fixed;
     if options.sarif {
-        let folder = common.plans.to_string_lossy().replace('\\', "/");
-        let folder = if common.plans.is_absolute() { String::new() } else { folder };
+        let folder = named.folder.to_string_lossy().replace('\\', "/");
+        let folder = if named.folder.is_absolute() { String::new() } else { folder };
         output::json(&sarif::sarif(&checked.diagnostics, &checked.sources, &folder, env!("CARGO_PKG_VERSION")));
     } else if common.json {
         output::json(&report);

@@ -49,7 +49,7 @@ fn link(text: &str) -> std::result::Result<(SiteName, SiteName, Rate), String> {
         .iter()
         .find_map(|mark| ends.split_once(mark))
         .ok_or_else(|| format!("`{ends}` is no link: write its two sites as `hq:dr`"))?;
-    let rate = rate.parse().map_err(|_| format!("`{rate}` is no rate: write `20Mbit/s`"))?;
+    let rate = rate.parse().map_err(|_| format!("`{rate}` is no rate: write `20Mbit/s` or `500kB/s`"))?;
     Ok((SiteName::new(from.trim()), SiteName::new(to.trim()), rate))
 }
 
