@@ -9,11 +9,10 @@ use crate::routes::RouteModel;
 use crate::session::Parses;
 use crate::sites::SiteModel;
 use crate::value::{Env, Value};
-use muster_diagnostics::{Applicability, Diagnostic, FileId, Fix, SourceMap, Span};
+use muster_diagnostics::{Applicability, Diagnostic, FileId, SourceMap, Span};
 use muster_runsheet::Inventory;
 use muster_syntax::ast;
 use std::cell::RefCell;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,10 +22,10 @@ pub(crate) const UNKNOWN_MACHINE: u16 = 301;
 pub(crate) const UNKNOWN_NAME: &str = "unknown name";
 /// The label of an import that its file does not have.
 pub(crate) const NOT_DECLARED: &str = "not declared there";
-/// How the note about further uses begins.
-const USED_AGAIN: &str = "used again";
-/// Further uses of an unknown name that are listed. The first ones lead to the rest.
-const USES_SHOWN_MAX: usize = 3;
+/// The labels of other words that were not found where they are looked for.
+pub(crate) const UNKNOWN_NETWORK: &str = "unknown network";
+pub(crate) const UNKNOWN_STAGE: &str = "unknown stage";
+pub(crate) const UNKNOWN_PARAMETER: &str = "unknown parameter";
 
 /// What to do, for messages whose place does not know more than their code.
 fn way_out(code: u16) -> Option<&'static str> {
@@ -45,14 +44,6 @@ fn way_out(code: u16) -> Option<&'static str> {
         608 => "write its lines, or take it away",
         _ => return None,
     })
-}
-
-/// Of names that mean the same in a whole file. Stages and networks are looked for in one plan or site: each is its own
-/// mistake.
-fn is_unknown_name(diagnostic: &Diagnostic) -> bool {
-    let label = diagnostic.primary.text.as_str();
-    diagnostic.code.0 == UNKNOWN_MACHINE
-        || (diagnostic.code.0 == 201 && matches!(label, UNKNOWN_NAME | "unknown hook" | "unknown probe"))
 }
 
 /// Names that a piece of work marked.
@@ -110,6 +101,8 @@ pub(crate) struct Context<'w> {
     pub sites: BTreeMap<String, SiteModel>,
     pub machines: BTreeMap<String, MachineEntry>,
     pub places: Places,
+    /// A place could not be read: that one says nothing proves nothing.
+    pub places_unread: bool,
     pub groups: BTreeMap<String, GroupModel>,
     pub hooks: BTreeMap<String, HookModel>,
     pub routes: Vec<RouteModel>,
@@ -137,6 +130,7 @@ impl<'w> Context<'w> {
             sites: BTreeMap::new(),
             machines: BTreeMap::new(),
             places: Places::new(),
+            places_unread: false,
             groups: BTreeMap::new(),
             hooks: BTreeMap::new(),
             routes: Vec::new(),
@@ -193,6 +187,13 @@ impl<'w> Context<'w> {
     pub(crate) fn mark_unknown_machine(&self, word: &str) {
         self.marks.borrow_mut().unknown_machines.insert(word.to_owned());
     }
+    pub(crate) fn is_unknown_machine(&self, word: &str) -> bool {
+        self.marks.borrow().unknown_machines.contains(word)
+    }
+    /// The name is used by some file, as far as files use each other's.
+    pub(crate) fn is_used(&self, name: &str) -> bool {
+        self.marks.borrow().used.iter().any(|(_, used)| used == name)
+    }
     /// A part of this machine or group becomes a value.
     pub(crate) fn mark_read(&self, name: &str) {
         self.marks.borrow_mut().read.insert(name.to_owned());
@@ -209,101 +210,7 @@ impl<'w> Context<'w> {
         }
         all.retain(|diagnostic| seen.insert((diagnostic.code, diagnostic.primary.span)));
         all.sort_by_key(|diagnostic| (diagnostic.primary.span, diagnostic.code));
-        self.join_unknown_names(all)
-    }
-
-    /// A name that is unknown is one mistake however often it is used: it is said at the first use, which names the others.
-    fn join_unknown_names(&self, all: Vec<Diagnostic>) -> Vec<Diagnostic> {
-        let machines = &self.marks.borrow().unknown_machines;
-        let mut kept: Vec<Diagnostic> = Vec::new();
-        // Where each said name is among the kept, and where it is used again.
-        let mut said: BTreeMap<(Option<FileId>, String), (usize, Vec<Span>)> = BTreeMap::new();
-        for diagnostic in all {
-            if !is_unknown_name(&diagnostic) {
-                kept.push(diagnostic);
-                continue;
-            }
-            let span = diagnostic.primary.span;
-            let word =
-                self.sources.get(span.file).and_then(|file| file.text.get(span.start as usize..span.end as usize));
-            if diagnostic.primary.text == UNKNOWN_NAME && word.is_some_and(|word| machines.contains(word)) {
-                continue; // Used as a machine elsewhere: that says more.
-            }
-            // Machines are one in all files together; other names are a matter of each file.
-            let file = (diagnostic.code.0 != UNKNOWN_MACHINE).then_some(span.file);
-            match said.entry((file, diagnostic.message.clone())) {
-                Entry::Vacant(entry) => {
-                    entry.insert((kept.len(), Vec::new()));
-                    kept.push(diagnostic);
-                }
-                Entry::Occupied(mut entry) => entry.get_mut().1.push(span),
-            }
-        }
-        for (index, again) in said.into_values() {
-            if let (Some(diagnostic), false) = (kept.get_mut(index), again.is_empty()) {
-                diagnostic.notes.push(self.used_again(diagnostic, &again));
-            }
-        }
-        let missing: Vec<(String, usize)> = kept.iter().filter_map(|found| self.missing_import(found)).collect();
-        for found in &mut kept {
-            if found.code.0 == 201 && found.primary.text == UNKNOWN_NAME {
-                self.suspect_declaration(found, &missing);
-            }
-        }
-        // That a file does not declare what it does not know itself has been said there.
-        let said: Vec<String> = kept.iter().filter_map(|found| self.unknown_in(found)).collect();
-        kept.retain(|found| self.missing_import(found).is_none_or(|(missing, _)| !said.contains(&missing)));
-        kept
-    }
-
-    /// `sites.plan hq`: an import of a name that its file does not declare; with how often this file uses it.
-    fn missing_import(&self, found: &Diagnostic) -> Option<(String, usize)> {
-        let (path, _) = found.message.strip_prefix('`')?.split_once("` has no `")?;
-        (found.primary.text == NOT_DECLARED).then_some(())?;
-        let file = self.sources.get(found.primary.span.file)?;
-        let word = file.text.get(found.primary.span.start as usize..found.primary.span.end as usize)?;
-        let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        let uses = file.text.split(|c: char| !is_word(c)).filter(|used| *used == word).count();
-        Some((format!("{path} {word}"), uses))
-    }
-
-    /// `sites.plan hq`: a name that this file uses and does not know.
-    fn unknown_in(&self, found: &Diagnostic) -> Option<String> {
-        (found.code.0 == 201 && found.primary.text == UNKNOWN_NAME).then_some(())?;
-        let file = self.sources.get(found.primary.span.file)?;
-        let word = file.text.get(found.primary.span.start as usize..found.primary.span.end as usize)?;
-        Some(format!("{} {word}", file.path))
-    }
-
-    /// A name used several times, and one declared that is nearly it and that nobody uses: the declaration is misspelt.
-    fn suspect_declaration(&self, found: &mut Diagnostic, missing: &[(String, usize)]) {
-        let (Some(fix), [declared]) = (&found.fix, found.related.as_slice()) else { return };
-        let imported = self.unknown_in(found).and_then(|name| missing.iter().find(|(known, _)| *known == name));
-        let often = imported.is_some() || found.notes.iter().any(|note| note.starts_with(USED_AGAIN));
-        let used = self.marks.borrow().used.iter().any(|(_, name)| *name == fix.replacement);
-        let place = declared.span;
-        let Some(file) = self.sources.get(found.primary.span.file).filter(|_| often && !used) else { return };
-        let word = file.text.get(found.primary.span.start as usize..found.primary.span.end as usize);
-        let Some(word) = word.map(str::to_owned) else { return };
-        found.help = Some(format!("is the declaration of `{}` misspelt? nothing else uses it", fix.replacement));
-        found.fix = Some(Fix { span: place, replacement: word, applicability: Applicability::Maybe });
-    }
-
-    fn used_again(&self, first: &Diagnostic, again: &[Span]) -> String {
-        let mut places: Vec<String> = Vec::new();
-        for span in again {
-            let place = self.place_of(*span);
-            if place != self.place_of(first.primary.span) && !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        if places.is_empty() {
-            return format!("{USED_AGAIN} on this line");
-        }
-        let more = places.len().saturating_sub(USES_SHOWN_MAX);
-        places.truncate(USES_SHOWN_MAX);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("{USED_AGAIN} at {}{more}", places.join(", "))
+        crate::once::each_mistake_once(self, all)
     }
 
     /// An inventory is there but cannot be read, which has been said: that a machine is missing proves nothing.

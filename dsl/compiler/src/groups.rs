@@ -111,7 +111,9 @@ fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupMo
             None
         }
     };
-    let machines = plain("machines").map(|(module, expr)| members(cx, module, expr)).unwrap_or_default();
+    let listed = plain("machines").map(|(module, expr)| members(cx, module, expr));
+    // A member may be unknown because of a mistake that was said elsewhere.
+    let (machines, all_known) = listed.unwrap_or((Vec::new(), true));
     let query = plain("machines").and_then(|(_, expr)| query_of(cx, expr));
     let together = plain("together")
         .and_then(|(module, expr)| cx.expect(module, &Env::new(), expr, &Type::Bool))
@@ -123,7 +125,7 @@ fn resolve_group(cx: &Context<'_>, module: usize, block: &ast::Block) -> GroupMo
         together,
         query,
         span: block.name.span,
-        broken: cx.errors() > before || policy_unread || cx.is_unread(block.span),
+        broken: cx.errors() > before || policy_unread || !all_known || cx.is_unread(block.span),
     }
 }
 
@@ -155,19 +157,24 @@ pub(crate) fn base_of<'a>(
     Some((symbol.module, &base.facts))
 }
 
-fn members(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Vec<(String, Span)> {
+/// With whether all of them are known.
+fn members(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> (Vec<(String, Span)>, bool) {
     let ExprKind::List(items) = &expr.kind else {
         match cx.expect(module, &Env::new(), expr, &Type::List(Box::new(Type::Machine))) {
             Some(Value::List(values)) => {
                 let name = |value| if let Value::Machine(name) = value { Some((name, expr.span)) } else { None };
-                return values.into_iter().filter_map(name).collect();
+                return (values.into_iter().filter_map(name).collect(), true);
             }
-            _ => return Vec::new(),
+            _ => return (Vec::new(), false),
         }
     };
     let mut members: Vec<(String, Span)> = Vec::new();
+    let mut all_known = true;
     for item in items {
-        let Some(name) = cx.machine_name(module, &Env::new(), item) else { continue };
+        let Some(name) = cx.machine_name(module, &Env::new(), item) else {
+            all_known = false;
+            continue;
+        };
         if let Some((_, first)) = members.iter().find(|(known, _)| *known == name) {
             cx.push(
                 Diagnostic::error(104, format!("`{name}` is listed twice"), item.span, "again here")
@@ -177,7 +184,7 @@ fn members(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Vec<(String, Sp
         }
         members.push((name, item.span));
     }
-    members
+    (members, all_known)
 }
 
 /// The text of a query, when the members are chosen by one.

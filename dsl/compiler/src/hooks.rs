@@ -1,6 +1,6 @@
 //! Contracts of hooks and probes: parameters, needs, undo, and where the text is.
 
-use crate::context::Context;
+use crate::context::{Context, UNKNOWN_PARAMETER};
 use crate::facts::{Facts, Shape, is_misspelt, plain};
 use crate::names::Kind;
 use crate::script::{self, Script};
@@ -25,6 +25,7 @@ pub(crate) struct Parameter {
     pub default: Option<Value>,
     /// Its type could not be read, which has been said: any argument fits.
     pub unread: bool,
+    pub span: Span,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -290,7 +291,8 @@ pub(crate) fn resolve_parameters(cx: &Context<'_>, module: usize, parameters: &[
             _ => None,
         };
         let unread = kind.is_none();
-        all.push(Parameter { name: name.text.clone(), kind: kind.unwrap_or(Type::Text), default, unread });
+        let kind = kind.unwrap_or(Type::Text);
+        all.push(Parameter { name: name.text.clone(), kind, default, unread, span: name.span });
     }
     all
 }
@@ -441,19 +443,33 @@ fn check_undo(cx: &Context<'_>, module: usize, hook: &ast::Hook, hooks: &mut BTr
     let Some(expr) = plain(cx, fact) else { return };
     let Some(Value::Named(_, name)) = cx.expect(module, &Env::new(), expr, &Type::Named(Kind::Hook)) else { return };
     let (Some(own), Some(undo)) = (hooks.get(&hook.name.text), hooks.get(&name)) else { return };
-    if own.sheet.parameters != undo.sheet.parameters {
+    let unread = |hook: &HookModel| hook.parameters.iter().any(|parameter| parameter.unread);
+    let mut meant = None;
+    if own.sheet.parameters != undo.sheet.parameters && !unread(own) && !unread(undo) {
+        let diagnostic = Diagnostic::error(
+            707,
+            format!("`{name}` cannot undo `{}`: its parameters differ", hook.name.text),
+            expr.span,
+            "another contract",
+        );
+        let same = |(own, undo): &(&Parameter, &Parameter)| (&own.name, &own.kind) == (&undo.name, &undo.kind);
+        let pair = own.parameters.iter().zip(&undo.parameters).find(|pair| !same(pair));
+        let equally_many = own.parameters.len() == undo.parameters.len();
         cx.push(
-            Diagnostic::error(
-                707,
-                format!("`{name}` cannot undo `{}`: its parameters differ", hook.name.text),
-                expr.span,
-                "another contract",
-            )
-            .related(undo.span, "declared here")
+            match pair.filter(|_| equally_many) {
+                Some((own, undo)) => {
+                    meant = nearest(&own.name, [undo.name.as_str()]).map(str::to_owned);
+                    diagnostic
+                        .related(own.span, format!("`{}`, {}, here", own.name, own.kind.with_article()))
+                        .related(undo.span, format!("`{}`, {}, here", undo.name, undo.kind.with_article()))
+                }
+                None => diagnostic.related(undo.span, "declared here"),
+            }
             .help("give both the same parameters: the undo is called with the arguments of the do"),
         );
     }
     if let Some(own) = hooks.get_mut(&hook.name.text) {
+        own.meant = own.meant.take().or(meant);
         own.sheet.undo = Some(name.as_str().into());
     }
 }
@@ -581,11 +597,17 @@ fn unknown_argument(call: &ast::Call, argument: &ast::Argument, parameters: &[Pa
                 208,
                 format!("`{callee}` has no parameter `{}`", name.text),
                 name.span,
-                "unknown parameter",
+                UNKNOWN_PARAMETER,
             );
             match nearest(&name.text, names()) {
                 Some(near) => {
-                    diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe)
+                    let diagnostic =
+                        diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe);
+                    match parameters.iter().find(|parameter| parameter.name == near) {
+                        // That one may be misspelt.
+                        Some(parameter) => diagnostic.related(parameter.span, "declared here"),
+                        None => diagnostic,
+                    }
                 }
                 None => diagnostic.help(format!("it takes {}", listed(names()))),
             }

@@ -27,6 +27,7 @@ mod model;
 mod names;
 mod net;
 mod objective;
+mod once;
 mod order;
 mod people;
 mod plans;

@@ -4,6 +4,7 @@ use crate::context::{Context, Said, UNKNOWN_MACHINE};
 use crate::facts::{Facts, Shape, word};
 use crate::names::Kind;
 use crate::providers::provider;
+use crate::routes::unknown_network;
 use crate::suggest::nearest;
 use crate::value::{Env, Type, Value};
 use muster_diagnostics::{Applicability, Diagnostic, Span};
@@ -328,17 +329,8 @@ fn read_nic(
         if site.broken {
             return None;
         }
-        let diagnostic = Diagnostic::error(
-            201,
-            format!("site `{}` has no network `{network}`", site.sheet.name),
-            expr.span,
-            "unknown network",
-        )
-        .related(site.span, "the site");
-        return cx.report(match nearest(network, site.networks.keys().map(String::as_str)) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(expr.span, near, Applicability::Maybe),
-            None => diagnostic,
-        });
+        let name = ast::Name { text: network.to_owned(), span: expr.span };
+        return cx.report(unknown_network(site, &name, &[]));
     };
     if let Some((ip, ip_span)) = ip.filter(|(ip, _)| !cidr.contains(*ip) || cidr.is_reserved(*ip)) {
         return cx.report(
@@ -423,7 +415,8 @@ impl Context<'_> {
             return Some(Some(name.text.clone()));
         }
         self.mark_unknown_machine(&name.text);
-        if self.is_inventory_unread() {
+        // What could not be read may declare it.
+        if self.is_inventory_unread() || self.is_in_unread(&name.text) {
             return Some(None);
         }
         if self.inventory.is_none() && self.machines.is_empty() {
@@ -445,6 +438,9 @@ impl Context<'_> {
         let mut diagnostic = Diagnostic::error(UNKNOWN_MACHINE, message, name.span, "unknown machine");
         if let Some(near) = nearest(&name.text, self.machines.keys().map(String::as_str)) {
             diagnostic = diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe);
+            if let Some((_, declared)) = self.machines.get(near).and_then(|entry| entry.declared.as_ref()) {
+                diagnostic = diagnostic.related(*declared, "declared here");
+            }
         } else if self.inventory.is_none() {
             diagnostic = diagnostic
                 .note("there is no `inventory.json` beside the plans")

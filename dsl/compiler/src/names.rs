@@ -206,6 +206,11 @@ fn import_name(cx: &mut Context<'_>, module: usize, target: usize, name: &ast::N
         let mut diagnostic =
             Diagnostic::error(201, format!("`{path}` has no `{}`", name.text), name.span, NOT_DECLARED);
         let near = nearest(&name.text, names.iter().copied()).map(str::to_owned);
+        let meant = near.as_ref().and_then(|near| cx.modules[target].scope.names.get(near));
+        if let Some(meant) = meant {
+            // The misspelt one may be that.
+            diagnostic = diagnostic.related(meant.span, "declared here");
+        }
         diagnostic = match &near {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")).fix(name.span, near, Applicability::Maybe),
             None => diagnostic.help(format!("it declares {}", listed(names))),

@@ -1,6 +1,6 @@
 //! Plans: their facts, their stages, and what they may contain.
 
-use crate::context::Context;
+use crate::context::{Context, UNKNOWN_STAGE};
 use crate::facts::{Facts, Shape, plain, word};
 use crate::known_plans::KnownPlans;
 use crate::model::{Condition, LineModel, PlanModel, RISING, StageModel, VerbModel, When};
@@ -53,7 +53,7 @@ pub(crate) fn resolve_plans(cx: &Context<'_>, known: &mut KnownPlans) -> Vec<Res
             let said = cx.recorded(recording);
             if let Some((model, steps)) = resolved {
                 let read = !cx.is_unread(plan.span);
-                let whole = cx.errors() == before && read;
+                let whole = cx.errors() == before && steps && read;
                 let resolved = Resolved { model: Arc::new(model), whole, steps_whole: steps && read };
                 known.keep_resolved(&file.ast, resolved.clone(), said);
                 plans.push(resolved);
@@ -86,8 +86,8 @@ fn resolve_plan(
     let keep: Vec<(Condition, Duration)> = keep.collect();
     let points = facts.all("point").filter_map(|fact| resolve_point(cx, module, fact)).collect();
     let before = cx.errors();
-    let stages = resolve_stages(cx, module, plan);
-    let steps_whole = cx.errors() == before;
+    let (stages, all_read) = resolve_stages(cx, module, plan);
+    let steps_whole = all_read && cx.errors() == before;
     let (mut machines, mut created) = (BTreeMap::new(), Vec::new());
     for stage in &stages {
         collect_machines(&stage.lines, &mut machines, &mut created);
@@ -221,8 +221,11 @@ fn no_operation(cx: &Context<'_>, module: usize, name: &ast::Name, fact: bool) -
     }
 }
 
-fn resolve_stages(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Vec<StageModel> {
+/// With whether all of their lines could be read.
+fn resolve_stages(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> (Vec<StageModel>, bool) {
     let mut stages: Vec<StageModel> = Vec::new();
+    let mut lines_of = Lines::new(cx);
+    let unread = if cx.is_unread(plan.span) { cx.unread_words(plan.span.file) } else { BTreeSet::new() };
     for stage in &plan.stages {
         let name = &stage.name;
         if let Some(first) = stages.iter().find(|known| known.name == name.text) {
@@ -232,7 +235,7 @@ fn resolve_stages(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Vec<Stag
             );
             continue;
         }
-        let lines = Lines::new(cx).body(module, &Env::new(), &stage.body);
+        let lines = lines_of.body(module, &Env::new(), &stage.body);
         if stage.body.lines.is_empty() && !cx.is_unread(stage.span) {
             cx.push(Diagnostic::warning(
                 608,
@@ -242,11 +245,11 @@ fn resolve_stages(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Vec<Stag
             ));
         }
         let known = |name: &&ast::Name| plan.stages.iter().any(|stage| stage.name.text == name.text);
-        let said = |name: &&ast::Name| known(name) || cx.is_poisoned(module, &name.text);
+        let said = |name: &&ast::Name| known(name) || unread.contains(&name.text);
         for unknown in stage.after.iter().filter(|name| !said(name)) {
             let names = plan.stages.iter().map(|stage| stage.name.text.as_str());
             let diagnostic =
-                Diagnostic::error(201, format!("there is no stage `{}`", unknown.text), unknown.span, "unknown stage");
+                Diagnostic::error(201, format!("there is no stage `{}`", unknown.text), unknown.span, UNKNOWN_STAGE);
             cx.push(match nearest(&unknown.text, names.clone()) {
                 Some(near) => {
                     let declared = plan.stages.iter().find(|stage| stage.name.text == near);
@@ -267,7 +270,7 @@ fn resolve_stages(cx: &Context<'_>, module: usize, plan: &ast::Plan) -> Vec<Stag
         let (after, after_spans) = after.map(|name| (name.text.clone(), name.span)).unzip();
         stages.push(StageModel { name: name.text.clone(), after, after_spans, lines, span: name.span });
     }
-    in_order(cx, stages)
+    (in_order(cx, stages), lines_of.whole)
 }
 
 /// Stages so that each comes behind those it is `after`. A loop is an E0307 that prints it.

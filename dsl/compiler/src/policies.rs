@@ -64,11 +64,22 @@ pub(crate) struct RateFact {
 
 pub(crate) fn resolve_policies(cx: &Context<'_>, windows: &Windows) -> BTreeMap<String, Option<PolicyModel>> {
     let mut policies = BTreeMap::new();
+    let mut copies = Vec::new();
     for (module, file) in cx.modules.iter().enumerate() {
         for item in &file.ast.items {
             let Item::Policy(block) = item else { continue };
             let model = resolve_policy(cx, module, block, windows);
             policies.entry(block.name.text.clone()).or_insert(model);
+            if let Some(like) = &block.like {
+                copies
+                    .push((&block.name.text, like.text.rsplit_once('.').map_or(like.text.as_str(), |(_, name)| name)));
+            }
+        }
+    }
+    // What the original could not say is not known of its copies either.
+    for (copy, original) in copies {
+        if matches!(policies.get(original), Some(None)) {
+            policies.insert(copy.clone(), None);
         }
     }
     policies
@@ -90,7 +101,7 @@ fn resolve_policy(cx: &Context<'_>, module: usize, block: &ast::Block, windows: 
     let encryption = reader.encryption();
     let resync_window = reader.resync();
     let initial_copy = reader.initial_copy();
-    if cx.errors() > before {
+    if cx.errors() > before || cx.is_unread(block.span) {
         return None;
     }
     let ((rpo, rpo_span), (cycle, cycle_span, continuous)) = (rpo?, cycle?);

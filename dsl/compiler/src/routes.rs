@@ -1,6 +1,6 @@
 //! Routes: how two sites relate, read in both directions.
 
-use crate::context::Context;
+use crate::context::{Context, UNKNOWN_NETWORK};
 use crate::facts::{Facts, Shape, plain};
 use crate::model::{Condition, When};
 use crate::names::Kind;
@@ -345,7 +345,7 @@ fn test_network(
             .help("name a network that is there for tests, or write `test isolated`"),
         );
     }
-    if !site.test_networks {
+    if !site.test_networks && !site.broken {
         return cx.report(
             Diagnostic::error(
                 515,
@@ -381,9 +381,9 @@ fn not_one_to_one(word: &str, site: &str, span: Span, first: Span) -> Diagnostic
 }
 
 /// The network of this site that was meant, or one of the `words` that may stand in its place.
-fn unknown_network(site: &SiteModel, name: &ast::Name, words: &[&str]) -> Diagnostic {
+pub(crate) fn unknown_network(site: &SiteModel, name: &ast::Name, words: &[&str]) -> Diagnostic {
     let message = format!("site `{}` has no network `{}`", site.sheet.name, name.text);
-    let diagnostic = Diagnostic::error(201, message, name.span, "unknown network");
+    let diagnostic = Diagnostic::error(201, message, name.span, UNKNOWN_NETWORK);
     let networks = || site.networks.keys().map(String::as_str);
     match nearest(&name.text, networks().chain(words.iter().copied())) {
         Some(near) => {

@@ -44,6 +44,7 @@ pub(crate) struct Shared {
     sites: BTreeMap<String, SiteModel>,
     machines: BTreeMap<String, MachineEntry>,
     places: Places,
+    places_unread: bool,
     groups: BTreeMap<String, GroupModel>,
     routes: Vec<RouteModel>,
     routes_unread: bool,
@@ -72,7 +73,9 @@ pub(crate) fn resolve(cx: &mut Context<'_>, known: Option<Shared>) -> (People, N
     let windows = windows::resolve_windows(cx);
     let policies = policies::resolve_policies(cx, &windows);
     let teams = people::resolve_teams(cx);
+    let before = cx.errors();
     cx.places = machines::resolve_places(cx);
+    cx.places_unread = cx.errors() > before || !cx.unread.is_empty();
     groups::resolve_groups(cx);
     let changed = known.zip(changed).and_then(|(known, machines)| known.changed(cx, &policies, &teams, machines));
     let change = changed.map_or(Change::Everything, Change::Of);
@@ -99,6 +102,7 @@ impl Shared {
             sites: std::mem::take(&mut cx.sites),
             machines: std::mem::take(&mut cx.machines),
             places: std::mem::take(&mut cx.places),
+            places_unread: cx.places_unread,
             groups: std::mem::take(&mut cx.groups),
             routes: std::mem::take(&mut cx.routes),
             routes_unread: cx.routes_unread,
@@ -146,6 +150,7 @@ impl Shared {
     ) -> Option<BTreeSet<String>> {
         let same = (&self.places, &self.teams, &self.lets) == (&cx.places, teams, &*cx.lets.borrow())
             && (&self.routes, self.routes_unread) == (&cx.routes, cx.routes_unread)
+            && self.places_unread == cx.places_unread
             // One that could not be read lends its members the benefit of the doubt.
             && !self.groups.values().chain(cx.groups.values()).any(|group| group.broken);
         if !same {
@@ -169,6 +174,7 @@ impl Shared {
         cx.sites = self.sites;
         cx.machines = self.machines;
         cx.places = self.places;
+        cx.places_unread = self.places_unread;
         cx.groups = self.groups;
         cx.routes = self.routes;
         cx.routes_unread = self.routes_unread;

@@ -44,7 +44,10 @@ pub(crate) fn ranges(sites: &BTreeMap<String, SiteModel>) -> BTreeMap<String, Ve
 fn resolve_site(cx: &Context<'_>, module: usize, site: &ast::Site) -> SiteModel {
     let before = cx.errors();
     let facts = Facts::read(cx, &SITE, site.name.span, site.span, &site.facts);
-    let driver = resolve_driver(cx, module, &facts).unwrap_or_default();
+    let driver = resolve_driver(cx, module, &facts);
+    // Without a word of its own where a name in it is unknown because of a mistake elsewhere.
+    let unread = driver.is_none() || cx.is_unread(site.span);
+    let driver = driver.unwrap_or_default();
     let mut labels = BTreeMap::new();
     let networks = resolve_networks(cx, module, site, &mut labels);
     let shapes = networks
@@ -66,7 +69,7 @@ fn resolve_site(cx: &Context<'_>, module: usize, site: &ast::Site) -> SiteModel 
         login: driver.login,
         labels,
     };
-    let broken = cx.errors() > before || cx.is_unread(site.span);
+    let broken = cx.errors() > before || unread;
     SiteModel { sheet, networks, span: site.name.span, test_networks, broken }
 }
 

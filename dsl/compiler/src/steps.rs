@@ -31,15 +31,34 @@ pub(crate) struct Lines<'a, 'w> {
     applied: Vec<Span>,
     conditions: Vec<Condition>,
     down: bool,
+    /// Every line could be read; one that could not has been said, here or where a name it takes is declared.
+    pub whole: bool,
 }
 
 impl<'a, 'w> Lines<'a, 'w> {
     pub(crate) fn new(cx: &'a Context<'w>) -> Self {
-        Self { cx, prefix: Vec::new(), open: Vec::new(), applied: Vec::new(), conditions: Vec::new(), down: false }
+        Self {
+            cx,
+            prefix: Vec::new(),
+            open: Vec::new(),
+            applied: Vec::new(),
+            conditions: Vec::new(),
+            down: false,
+            whole: true,
+        }
     }
 
     pub(crate) fn body(&mut self, module: usize, env: &Env, body: &ast::Body) -> Vec<LineModel> {
-        body.lines.iter().filter_map(|line| self.line(module, env, line)).collect()
+        let mut lines = Vec::new();
+        for line in &body.lines {
+            match self.line(module, env, line) {
+                Some(model) => lines.push(model),
+                // It is not a step.
+                None if matches!(line, Line::Require { .. }) => {}
+                None => self.whole = false,
+            }
+        }
+        lines
     }
 
     fn line(&mut self, module: usize, env: &Env, line: &Line) -> Option<LineModel> {

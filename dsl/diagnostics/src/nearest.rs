@@ -19,11 +19,16 @@ fn ranked<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Opti
         _ => 2,
     };
     let is_transposed = |candidate: &str| strsim::osa_distance(word, candidate) == 1;
-    let mut found: Vec<(usize, &str)> = candidates
+    // Of two names as near the one with the same number is meant: `dc-1` and `dc-2` are two machines, `dc2-` is a slip.
+    let other_number = |candidate: &str| {
+        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+        digits(candidate) != digits(word)
+    };
+    let mut found: Vec<(usize, bool, &str)> = candidates
         .into_iter()
         .filter(|candidate| *candidate != word)
-        .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
-        .filter(|(distance, candidate)| {
+        .map(|candidate| (strsim::osa_distance(word, candidate), other_number(candidate), candidate))
+        .filter(|(distance, _, candidate)| {
             *distance <= allowed
                 && *distance > 0
                 && (*distance * 2 <= candidate.chars().count() || is_transposed(candidate))
@@ -31,8 +36,8 @@ fn ranked<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Opti
         .collect();
     found.sort_unstable();
     found.dedup();
-    let (distance, near) = found.first().copied()?;
-    Some((near, found.get(1).is_none_or(|(other, _)| *other > distance)))
+    let (distance, _, near) = found.first().copied()?;
+    Some((near, found.get(1).is_none_or(|(other, _, _)| *other > distance)))
 }
 
 #[cfg(test)]
@@ -43,6 +48,7 @@ mod tests {
     fn offers_what_was_meant_and_nothing_far() {
         assert_eq!(nearest("strat", ["stop", "start", "stage"]), Some("start"));
         assert_eq!(nearest("sql-10", ["sql-01", "app-01"]), Some("sql-01"));
+        assert_eq!(nearest("dc-2", ["dc-1", "dc2-"]), Some("dc2-"));
         assert_eq!(nearest("chekc", ["check", "create"]), Some("check"));
         assert_eq!(nearest("web", ["db", "app"]), None);
         assert_eq!(nearest("zzzz", ["start", "stop"]), None);

@@ -91,6 +91,39 @@ pub(crate) fn end_of_block(source: &str, open: usize, noticed: usize) -> (usize,
     }
 }
 
+/// Words that go on with a step behind the `)` of its call.
+const CLAUSE_WORDS: [&str; 7] = ["within", "usually", "retry", "else", "when", "as", "by"];
+
+/// Where the partner of the `(` or `[` at `open` belongs, when its arguments stand on lines of their own: in front of the
+/// line that goes on in the column of the first one, or behind the last argument. With what to put in.
+pub(crate) fn end_of_list(source: &str, open: usize, close: char) -> Option<(usize, String)> {
+    let opener = line_at(source, open);
+    if opener.code_end(source) != open + 1 {
+        return None;
+    }
+    let mut last = None;
+    let mut lines = below(source, open).filter(|line| line.is_code(source));
+    let next = lines.find(|line| {
+        let is_argument = line.indent > opener.indent + 1;
+        if is_argument {
+            last = Some(line.clone());
+        }
+        !is_argument
+    });
+    let last = last?;
+    let goes_on = |line: &Line| {
+        let code = source.get(line.range.start + line.indent..line.range.end).unwrap_or("");
+        let word = code.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or("");
+        line.indent >= opener.indent && CLAUSE_WORDS.contains(&word)
+    };
+    Some(match next.filter(goes_on) {
+        // What stood behind the mark has kept its column.
+        Some(line) if line.indent > opener.indent => (line.range.start + opener.indent, close.to_string()),
+        Some(line) => (line.range.start + line.indent, format!("{close} ")),
+        None => (last.code_end(source), format!("\n{}{close}", " ".repeat(opener.indent))),
+    })
+}
+
 /// The fact that should have begun the text block which ends at `at`: a line above that ends with `=`.
 pub(crate) fn fact_without_value(source: &str, at: usize) -> Option<Line> {
     let indent = line_at(source, at).indent;
@@ -142,6 +175,21 @@ mod tests {
         assert_eq!((&text[..at], close.as_str()), ("  when live { wait 5m", " }"));
         let text = "plan p {\n  rto = 5m";
         assert_eq!(end_of_block(text, 7, text.len()), (text.len(), "\n}\n".to_owned()));
+    }
+
+    #[test]
+    fn a_list_over_several_lines_ends_before_the_line_that_goes_on() {
+        let mended = |text: &str, open: char, close: char| {
+            let (at, missing) = end_of_list(text, text.find(open)?, close)?;
+            Some(format!("{}{missing}{}", &text[..at], &text[at..]))
+        };
+        let call = "  run  f(\n    a = 1,\n    b = 2,   # why\n   within 5m\n  run g()\n";
+        assert_eq!(mended(call, '(', ')').unwrap(), call.replace("   within", "  ) within"));
+        let call = "  run  f(\n    a = 1,\n    b = 2,\n  run g()\n";
+        assert_eq!(mended(call, '(', ')').unwrap(), call.replace("2,\n", "2,\n  )\n"));
+        let list = "  machines = [\n    a,\n    b,\n\n}\n";
+        assert_eq!(mended(list, '[', ']').unwrap(), list.replace("b,\n", "b,\n  ]\n"));
+        assert_eq!(mended("  run f(a, b\n", '(', ')'), None, "it is on one line");
     }
 
     #[test]

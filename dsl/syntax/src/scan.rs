@@ -572,20 +572,56 @@ impl Pairing<'_, '_> {
         true
     }
 
+    /// A `)` or `]` on a line of its own, whose partner is missing behind the line above that stands in its column.
+    fn list_was_never_opened(&mut self, close: Bracket, open: &'static str) -> bool {
+        let header = match close.first_on_line && self.by_layout && self.found.diagnostics.len() < SEARCHES_MAX {
+            true => layout::header_of(self.lexer.source, close.at, close.indent),
+            false => None,
+        };
+        let Some(header) = header else { return false };
+        let end = header.code_end(self.lexer.source);
+        let place = span(self.file, &(end.saturating_sub(1)..end));
+        self.found.insert.push((end, open));
+        self.found.diagnostics.push(
+            Diagnostic::error(103, "this bracket is never opened", place, format!("no `{open}` behind this"))
+                .help(format!("add the missing `{open}`"))
+                .fix(span(self.file, &(end..end)), open, Applicability::Maybe),
+        );
+        true
+    }
+
+    /// With the text that makes it whole again, where its end can be told from the layout.
+    fn end_of_list(&self, open: Bracket, at: usize) -> Option<(usize, String)> {
+        let close = match open.sign {
+            b'(' => ')',
+            b'[' => ']',
+            _ => return None,
+        };
+        let broken = self.lexer.broken_lines.binary_search(&open.line).is_ok() || self.lexer.swallowed_end;
+        if !self.by_layout || broken {
+            return None;
+        }
+        layout::end_of_list(self.lexer.source, open.at, close).filter(|(end, _)| *end <= at)
+    }
+
     fn never_closed(&mut self, open: Bracket, at: usize) {
         self.found.unbalanced = true;
-        let (end, missing) = layout::end_of_block(self.lexer.source, open.at, at);
-        self.mend_open(open, end.min(at));
+        let (what, close) = match open.sign {
+            b'{' => ("block", "}"),
+            b'(' => ("bracket", ")"),
+            _ => ("bracket", "]"),
+        };
+        let list = self.end_of_list(open, at);
+        let (end, missing) = list.clone().unwrap_or_else(|| layout::end_of_block(self.lexer.source, open.at, at));
+        match &list {
+            Some(_) => self.found.insert.push((end, close)),
+            None => self.mend_open(open, end.min(at)),
+        }
         let is_consequence = self.lexer.swallowed_end && at == self.lexer.source.len();
         if is_consequence || self.lexer.broken_lines.binary_search(&open.line).is_ok() {
             self.found.quiet.push(open.at);
             return;
         }
-        let (what, close) = match open.sign {
-            b'{' => ("block", '}'),
-            b'(' => ("bracket", ')'),
-            _ => ("bracket", ']'),
-        };
         let sign = char::from(open.sign);
         let diagnostic = Diagnostic::error(
             103,
@@ -597,8 +633,8 @@ impl Pairing<'_, '_> {
         let search = self.found.diagnostics.len() < SEARCHES_MAX;
         self.found.diagnostics.push(match open.sign {
             _ if !search => diagnostic,
-            b'{' => diagnostic.fix(span(self.file, &(end..end)), missing, Applicability::Maybe),
-            _ => with_mark(self.file, self.lexer.source, open.at, &close.to_string(), diagnostic),
+            b'(' | b'[' if list.is_none() => with_mark(self.file, self.lexer.source, open.at, close, diagnostic),
+            _ => diagnostic.fix(span(self.file, &(end..end)), missing, Applicability::Maybe),
         });
     }
 
@@ -612,6 +648,14 @@ impl Pairing<'_, '_> {
 
     fn closes_nothing(&mut self, close: Bracket) {
         self.found.unbalanced = true;
+        let list = match close.sign {
+            b')' => Some("("),
+            b']' => Some("["),
+            _ => None,
+        };
+        if list.is_some_and(|open| self.list_was_never_opened(close, open)) {
+            return;
+        }
         self.found.fill.push(close.at..close.at + 1);
         if self.found.diagnostics.len() >= MESSAGES_MAX {
             self.found.quiet.push(close.at);

@@ -46,8 +46,12 @@ fn files() -> Vec<String> {
 
 /// Words and marks with their places, by file.
 fn tokens(texts: &Texts) -> BTreeMap<String, Vec<(String, Range<usize>)>> {
+    tokens_of(texts, &files())
+}
+
+fn tokens_of(texts: &Texts, files: &[String]) -> BTreeMap<String, Vec<(String, Range<usize>)>> {
     let mut found: BTreeMap<String, Vec<(String, Range<usize>)>> = BTreeMap::new();
-    for file in FILES {
+    for file in files {
         let text = &texts.0[file];
         let parse = muster_syntax::parse(Default::default(), text);
         for token in parse.tree.root.tokens() {
@@ -165,6 +169,17 @@ fn gives_back(diagnostics: &[Diagnostic], sources: &SourceMap, original: &Texts)
 }
 
 fn mutate(original: &Texts, file: &str, range: &Range<usize>, replacement: &str, what: String) -> Mutation {
+    mutate_in(original, &files(), file, range, replacement, what)
+}
+
+fn mutate_in(
+    original: &Texts,
+    files: &[String],
+    file: &str,
+    range: &Range<usize>,
+    replacement: &str,
+    what: String,
+) -> Mutation {
     let whole = &original.0[file];
     let line_of = |at: usize| whole[..at].matches('\n').count() + 1;
     let line = line_of(range.start);
@@ -173,7 +188,7 @@ fn mutate(original: &Texts, file: &str, range: &Range<usize>, replacement: &str,
     text.replace_range(range.clone(), replacement);
     let mut texts = original.clone();
     texts.0.insert(file.to_owned(), text);
-    let checked = check(&texts, &files());
+    let checked = check(&texts, files);
     let on_line = |span: Span| {
         let path = checked.sources.get(span.file).map(|file| file.path.as_str());
         path == Some(file) && right_lines.contains(&Some(checked.sources.position(span.file, span.start).0))
@@ -268,4 +283,84 @@ fn slips(original: &Texts, used: &[Used], known: &BTreeSet<String>, seed: u64) -
         mutations.push(mutate(original, file, range, &wrong, what));
     }
     mutations
+}
+
+/// The plans of one folder under `plans/`, with everything they read.
+fn plans_of(folder: &Path) -> (Texts, Vec<String>) {
+    fn walk(folder: &Path, prefix: &str, texts: &mut Texts) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
+            if path.is_dir() {
+                walk(&path, &format!("{name}/"), texts);
+            } else if let Ok(text) = std::fs::read_to_string(&path) {
+                texts.0.insert(name, text);
+            }
+        }
+    }
+    let mut texts = Texts::default();
+    walk(folder, "", &mut texts);
+    let is_read = |name: &&String| name.ends_with(".plan") && !name.ends_with(".test.plan") && !name.contains('/');
+    let names = texts.0.keys().filter(is_read).cloned().collect();
+    (texts, names)
+}
+
+/// One slip in every `EVERY`th word and mark of a folder's plans; what is wrong with any of them.
+fn faults_of_slips(folder: &Path, seed: u64) -> (usize, usize, String) {
+    const EVERY: usize = 3;
+    let (texts, names) = plans_of(folder);
+    assert!(check(&texts, &names).diagnostics.is_empty(), "{} is right", folder.display());
+    let found = tokens_of(&texts, &names);
+    let known: BTreeSet<String> = found.keys().cloned().collect();
+    let mut chance = Chance(seed);
+    let (mut slips, mut exact, mut faults) = (0, 0, String::new());
+    for (word, places) in &found {
+        if chance.below(EVERY) > 0 {
+            continue;
+        }
+        let (file, range) = &places[chance.below(places.len())];
+        let wrong = if is_word(word) { misspelt(word, &mut chance, &known) } else { String::new() };
+        let slip = mutate_in(&texts, &names, file, range, &wrong, format!("`{word}` -> `{wrong}`"));
+        slips += 1;
+        exact += usize::from(slip.exact);
+        // A name that may be any other, and a comma at the end of a line, are free.
+        let free = || match is_word(word) {
+            true => mutate_in(&texts, &names, file, range, "quite-another", String::new()).codes.is_empty(),
+            false => word == "," && texts.0[file][range.end..].starts_with('\n'),
+        };
+        let right = match slip.codes.len() {
+            0 => free(),
+            1 => slip.right_line,
+            _ => false,
+        };
+        if !right {
+            let codes = slip.codes.join(" ");
+            let place = if slip.right_line { "" } else { "not on this line: " };
+            writeln!(faults, "{}/{file}:{}: {place}[{codes}] {}", folder.display(), slip.line, slip.what).unwrap();
+        }
+    }
+    (slips, exact, faults)
+}
+
+/// Every plan that comes with Muster: a slip is said once, where it is. `MUSTER_SLIPS` is how many seeds.
+#[test]
+fn slips_in_every_plan() {
+    const EXACT_PERCENT_MIN: usize = 85;
+    let seeds = std::env::var("MUSTER_SLIPS").map_or(1, |seeds| seeds.parse().unwrap());
+    let folders = std::fs::read_dir(root().join("plans")).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<_> = folders.filter(|path| path.is_dir()).collect();
+    assert!(folders.len() >= 8, "all plans are there: {folders:?}");
+    let (mut slips, mut exact, mut faults) = (0, 0, String::new());
+    std::thread::scope(|scope| {
+        let run = |folder| move || (1..=seeds).map(|seed| faults_of_slips(folder, seed)).collect::<Vec<_>>();
+        let running: Vec<_> = folders.iter().map(|folder| scope.spawn(run(folder))).collect();
+        for found in running.into_iter().flat_map(|running| running.join().unwrap()) {
+            slips += found.0;
+            exact += found.1;
+            faults += &found.2;
+        }
+    });
+    eprintln!("{exact} of {slips} slips mended exactly");
+    assert!(faults.is_empty(), "{faults}");
+    assert!(exact * 100 >= slips * EXACT_PERCENT_MIN, "{exact} of {slips} slips mended exactly");
 }
