@@ -13,6 +13,8 @@ const RETAIN_DEFAULT: u64 = 24 * 3600;
 const CRASH_DEFAULT: u64 = 5 * 60;
 /// Replication of Hyper-V runs in cycles of this where a policy names none. Seconds.
 const CYCLE_DEFAULT: u64 = 5 * 60;
+/// What stands for a replication that follows each write. Seconds.
+const CYCLE_FOLLOWING: u64 = 30;
 /// No interval of a source is longer; what is longer is a mistake in it. Seconds.
 const LONGEST: u64 = 366 * 86_400;
 
@@ -30,8 +32,7 @@ pub(crate) fn instance(resource: &Resource) -> String {
 #[derive(Debug)]
 struct Figures {
     rpo: Option<u64>,
-    /// `None` follows writes as they come.
-    cycle: Option<u64>,
+    cycle: u64,
     app: u64,
     crash: u64,
     retain: u64,
@@ -49,12 +50,12 @@ pub(crate) fn policy(resource: &Resource, name: String, notes: &mut Notes) -> Po
         | "HyperVReplica2012R2"
         | "HyperVReplicaBluePolicyDetails"
         | "HyperVReplicaBasePolicyDetails" => hyperv_site(&at, notes),
-        "A2A" | "InMageAzureV2" | "InMageRcm" | "InMageRcmFailback" | "InMage" | "VMwareCbt" => continuous(&at, notes),
+        "A2A" | "InMageAzureV2" | "InMageRcm" | "InMageRcmFailback" | "InMage" | "VMwareCbt" => following(&at, notes),
         other => {
             let what =
                 if other.is_empty() { "it does not say of which kind it is" } else { "its kind is not known here" };
             at.get("instanceType").note(notes, format!("{what}: read as one that follows writes"));
-            continuous(&at, notes)
+            following(&at, notes)
         }
     };
     let friendly = properties.get("friendlyName").text().unwrap_or(&resource.name).to_owned();
@@ -65,7 +66,7 @@ pub(crate) fn policy(resource: &Resource, name: String, notes: &mut Notes) -> Po
 pub(crate) fn defaults(name: String) -> PolicyDraft {
     let facts = vec![
         ("rpo", duration(RPO_DEFAULT)),
-        ("replicate", "continuous".to_owned()),
+        ("replicate", format!("every {}", duration(CYCLE_FOLLOWING))),
         ("snapshot", format!("every {} crash-consistent", duration(CRASH_DEFAULT))),
         ("retain", duration(RETAIN_DEFAULT)),
     ];
@@ -73,7 +74,7 @@ pub(crate) fn defaults(name: String) -> PolicyDraft {
 }
 
 fn facts(figures: Figures, at: &At<'_>, notes: &mut Notes) -> Vec<(&'static str, String)> {
-    let least = figures.cycle.unwrap_or(0);
+    let least = figures.cycle;
     let rpo = match figures.rpo {
         Some(rpo) if rpo >= least => rpo,
         Some(rpo) => {
@@ -111,10 +112,7 @@ fn facts(figures: Figures, at: &At<'_>, notes: &mut Notes) -> Vec<(&'static str,
         snapshots.push(format!("every {} crash-consistent", duration(figures.crash)));
     }
     let mut facts = vec![("rpo", duration(rpo))];
-    facts.push((
-        "replicate",
-        figures.cycle.map_or("continuous".to_owned(), |cycle| format!("every {}", duration(cycle))),
-    ));
+    facts.push(("replicate", format!("every {}", duration(figures.cycle))));
     if !snapshots.is_empty() {
         facts.push(("snapshot", snapshots.join(", ")));
     }
@@ -144,11 +142,13 @@ fn seconds(at: &At<'_>, names: &[&str], unit: u64, notes: &mut Notes) -> Option<
     }
 }
 
-fn continuous(at: &At<'_>, notes: &mut Notes) -> Figures {
+fn following(at: &At<'_>, notes: &mut Notes) -> Figures {
+    let cycle = duration(CYCLE_FOLLOWING);
+    at.note(notes, format!("the service follows each write: here a cycle brings them every {cycle}"));
     let minutes = |names: &[&str], notes: &mut Notes| seconds(at, names, 60, notes);
     Figures {
         rpo: minutes(&["recoveryPointThresholdInMinutes"], notes).filter(|rpo| *rpo > 0),
-        cycle: None,
+        cycle: CYCLE_FOLLOWING,
         app: minutes(&["appConsistentFrequencyInMinutes"], notes).unwrap_or(0),
         crash: minutes(&["crashConsistentFrequencyInMinutes"], notes).unwrap_or(0),
         retain: minutes(&["recoveryPointHistoryInMinutes", "recoveryPointHistory"], notes).unwrap_or(RETAIN_DEFAULT),
@@ -166,11 +166,9 @@ fn hyperv_azure(at: &At<'_>, notes: &mut Notes) -> Figures {
     let history = ["recoveryPointHistoryDurationInHours", "recoveryPointHistoryDuration"];
     Figures {
         rpo: None,
-        cycle: Some(
-            seconds(at, &["replicationInterval", "replicationFrequencyInSeconds"], 1, notes)
-                .unwrap_or(CYCLE_DEFAULT)
-                .max(1),
-        ),
+        cycle: seconds(at, &["replicationInterval", "replicationFrequencyInSeconds"], 1, notes)
+            .unwrap_or(CYCLE_DEFAULT)
+            .max(1),
         app: hours(&["applicationConsistentSnapshotFrequencyInHours"], notes).unwrap_or(0),
         crash: 0,
         retain: hours(&history, notes).unwrap_or(RETAIN_DEFAULT),
@@ -206,7 +204,7 @@ fn hyperv_site(at: &At<'_>, notes: &mut Notes) -> Figures {
     let points = at.get("recoveryPoints").number().unwrap_or(0).min(24 * 366);
     Figures {
         rpo: None,
-        cycle: Some(seconds(at, &["replicationFrequencyInSeconds"], 1, notes).unwrap_or(CYCLE_DEFAULT).max(1)),
+        cycle: seconds(at, &["replicationFrequencyInSeconds"], 1, notes).unwrap_or(CYCLE_DEFAULT).max(1),
         app: seconds(at, &["applicationConsistentSnapshotFrequencyInHours"], 3600, notes).unwrap_or(0),
         crash: 0,
         retain: points.max(1) * 3600,
