@@ -308,8 +308,22 @@ fn check_macs(cx: &Context<'_>, plan: &PlanModel) {
     }
 }
 
-/// The vault must not burn with the site it recovers from: E0512.
+/// The vault must not burn with the site it recovers from (E0512), and a plan has one (E0517).
 fn check_vault(cx: &Context<'_>, plan: &PlanModel) {
+    let (out, back) = (&cx.routes[plan.route], &cx.routes[plan.back_route]);
+    if out.sheet.vault != back.sheet.vault {
+        cx.push(
+            Diagnostic::error(
+                517,
+                format!("plan `{}` would need two vaults", plan.name),
+                back.span,
+                format!("`{}` on the way home", back.sheet.vault),
+            )
+            .related(out.span, format!("`{}` on the way out", out.sheet.vault))
+            .note("points, journal and state of a plan lie in one vault")
+            .help("name the same vault in both routes"),
+        );
+    }
     let Some((site, span)) = &cx.routes[plan.route].vault_at else { return };
     if *site == plan.from {
         cx.push(

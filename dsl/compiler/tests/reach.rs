@@ -30,7 +30,7 @@ route hq <-> dr {
   resolver 10.10.0.53 <-> 10.60.0.53
 }
 route spare <-> dr {
-  vault = "file:///w"
+  vault = "file:///v"
   data <-> data test isolated
   SPARE
 }

@@ -7,7 +7,8 @@ mod common;
 use common::{said, shop};
 use muster_compiler::{Checked, CompileOptions, cleanup_sheet};
 use muster_runsheet::{
-    Action, Direction, Kind, MachineName, Operation, Otherwise, PointChoice, ProbeCall, Runsheet, StepId, Value,
+    Action, Direction, FenceProof, Kind, MachineName, Operation, Otherwise, PointChoice, ProbeCall, Runsheet, StepId,
+    Value,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -236,7 +237,7 @@ site hq2 {
   network w = 10.90.40.0/24
 }
 route hq2 <-> dr {
-  vault = "/vault-two"
+  vault = "/plans/vault"
   d <-> data test isolated
   a <-> app  test isolated
   w <-> dmz  test isolated
@@ -249,12 +250,21 @@ route hq2 <-> dr {
     let checked = texts.with("shop.plan", &plan).check(&["shop.plan"]);
     assert_eq!(said(&checked), "");
     let home = compile(&checked, Kind::Planned, Direction::Back);
-    assert_eq!((home.source.as_str(), home.target.as_str(), home.vault.as_str()), ("dr", "hq2", "file:///vault-two"));
+    assert_eq!((home.source.as_str(), home.target.as_str(), home.vault.as_str()), ("dr", "hq2", "file:///plans/vault"));
     let Action::Promote { nics, .. } = node(&home, "land/web-01") else { panic!() };
     assert_eq!((nics[0].network.as_str(), nics[0].ip), ("w", Some("10.90.40.11".parse().unwrap())));
     let turned = compile(&checked, Kind::Reprotect, Direction::Out);
     let Action::Reverse { source, target, .. } = node(&turned, "reverse/shop-web") else { panic!() };
     assert_eq!((source.as_str(), target.as_str()), ("dr", "hq2"));
+    // It has none of the disks, and the first home may be rubble.
+    assert!(matches!(node(&home, "land/web-01"), Action::Promote { differences: false, .. }));
+    let Action::Verify { required, probed } = node(&turned, "ready/verify") else { panic!() };
+    assert_eq!((required.as_slice(), probed.as_slice()), (&["hq2".into(), "dr".into()][..], &["hq".into()][..]));
+    let Action::Fence { proof, .. } = node(&turned, "fence") else { panic!() };
+    assert_eq!(*proof, FenceProof::FoundOffOrSignature);
+    let back = Operation { kind: Kind::Reprotect, direction: Direction::Back };
+    let refused = checked.compile("shop", back, Default::default()).unwrap_err();
+    assert_eq!(refused[0].code.0, 601, "it would begin where the machines no longer are");
 }
 
 #[test]

@@ -302,6 +302,15 @@ pub enum FenceProof {
     /// They are found off, or not there at all, and barred from starting. One that is on is not cut off: what it has
     /// written is nowhere else, and a person saves it first.
     FoundOff,
+    /// The same, or else a person's signature that the site is gone: nothing will ever come back to it.
+    FoundOffOrSignature,
+}
+
+impl FenceProof {
+    /// Machines are found off; none is cut off.
+    pub fn is_found(self) -> bool {
+        matches!(self, Self::FoundOff | Self::FoundOffOrSignature)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

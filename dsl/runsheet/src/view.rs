@@ -85,6 +85,9 @@ pub fn words(action: &Action) -> String {
         Action::Fence { site, proof: crate::FenceProof::FoundOff, .. } => {
             format!("fence {site}: find its machines off, bar them from starting")
         }
+        Action::Fence { site, proof: crate::FenceProof::FoundOffOrSignature, .. } => {
+            format!("⚠ fence {site}: find its machines off, or sign that it is gone")
+        }
         Action::Fence { site, .. } => format!("⚠ fence {site}: prove it off, or sign for split-brain"),
         Action::Unfence { site, .. } => format!("unfence {site}"),
         Action::Bubble { site, networks } => {

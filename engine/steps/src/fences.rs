@@ -5,7 +5,7 @@ use crate::context::at;
 use muster_executor::{Acted, Observation, StepContext};
 use muster_journal::{Question, QuestionKind, StepOutput};
 use muster_ports::*;
-use muster_runsheet::FenceProof;
+use muster_runsheet::{FenceProof, Kind};
 
 const POWERED_OFF: &str = "powered off and barred from starting";
 const FOUND_OFF: &str = "found off and barred from starting";
@@ -26,7 +26,7 @@ impl Steps {
             let name = InstanceName::live(machine);
             match instances.iter().find(|state| state.instance == name) {
                 Some(state) => state.fenced && state.power == Power::Off,
-                None => proof == FenceProof::FoundOff,
+                None => proof.is_found(),
             }
         };
         Ok(if machines.iter().all(proven) { Observation::Holds(fenced(proof)) } else { Observation::DoesNotHold })
@@ -39,8 +39,13 @@ impl Steps {
         machines: &[MachineName],
         proof: FenceProof,
     ) -> Result<Acted> {
-        if proof == FenceProof::FoundOff {
-            return self.bar_what_is_off(cx, site, machines).await.map(Acted::Done);
+        if proof.is_found() {
+            return match self.bar_what_is_off(cx, site, machines).await {
+                Err(failure) if failure.is_retryable() && proof == FenceProof::FoundOffOrSignature => {
+                    self.ask_or_sign(cx, site, machines, &failure).await
+                }
+                barred => barred.map(Acted::Done),
+            };
         }
         // A site that cannot even say who it is proves nothing, for whatever reason: at its address may answer a stranger.
         let greeting = match self.site(site) {
@@ -60,8 +65,19 @@ impl Steps {
                 "make the site agent of `{site}` reachable; if the site is gone, abort and run the unplanned operation"
             )));
         }
+        self.ask_or_sign(cx, site, machines, &unreachable).await
+    }
+
+    /// A person's word in the place of proof.
+    async fn ask_or_sign(
+        &self,
+        cx: StepContext<'_>,
+        site: &SiteName,
+        machines: &[MachineName],
+        unreachable: &Failure,
+    ) -> Result<Acted> {
         match cx.answer {
-            None => Ok(Acted::Ask(self.split_brain_question(cx, site, machines, &unreachable).await)),
+            None => Ok(Acted::Ask(self.split_brain_question(cx, site, machines, unreachable).await)),
             Some(answer) if answer.yes => {
                 let how = format!("signed by {}: {}", answer.who, answer.why);
                 Ok(Acted::Done(StepOutput::Fence { how }))
@@ -151,9 +167,12 @@ impl Steps {
              Last data received: {heard}. If you sign and one of them still runs and can be reached, both copies take \
              writes (split-brain), and what one of them writes will be lost. \
              Sign only when you know that `{site}` is down or cut off from users. \
-             Start the machines at `{}` all the same?",
+             {} all the same?",
             names.join(", "),
-            cx.sheet.target,
+            match cx.sheet.operation.kind {
+                Kind::Reprotect => format!("Protect the machines at `{}`", cx.sheet.target),
+                _ => format!("Start the machines at `{}`", cx.sheet.target),
+            },
         );
         let to = cx.sheet.owner.clone().unwrap_or_else(|| "anyone".to_owned());
         Question { text, to, kind: QuestionKind::SplitBrain }
@@ -184,7 +203,7 @@ impl Steps {
 }
 
 fn fenced(proof: FenceProof) -> StepOutput {
-    let how = if proof == FenceProof::FoundOff { FOUND_OFF } else { POWERED_OFF };
+    let how = if proof.is_found() { FOUND_OFF } else { POWERED_OFF };
     StepOutput::Fence { how: how.to_owned() }
 }
 

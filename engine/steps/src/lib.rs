@@ -38,7 +38,7 @@ use muster_executor::{Acted, Observation, StepContext, StepRunner};
 use muster_hooks::{HookHost, Outside};
 use muster_ports::*;
 use muster_replication::Recovery;
-use muster_runsheet::{Action, FenceProof};
+use muster_runsheet::Action;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -162,7 +162,7 @@ impl StepRunner for Steps {
             }
             Action::Bubble { site, .. } => self.act_discard_bubble(site, &context::bubble_of(cx)).await.map(|_| ()),
             // Production still runs elsewhere: what was found off stays barred.
-            Action::Fence { proof: FenceProof::FoundOff, .. } => Ok(()),
+            Action::Fence { proof, .. } if proof.is_found() => Ok(()),
             Action::Fence { site, machines, .. } => self.act_unfence(site, machines).await.map(|_| ()),
             Action::Unfence { site, machines } => self.undo_unfence(site, machines).await,
             Action::Lock { machines, drill } => self.undo_lock(cx, machines, *drill).await,

@@ -88,15 +88,16 @@ pub(super) fn reprotect(job: &Job<'_>, builder: &mut Builder) {
     let now = job.target.clone();
     let (_, next) = job.plan.ends(job.operation.direction.reversed());
     let next = muster_runsheet::SiteName::new(next);
-    let required = if next == job.source {
-        vec![next.clone(), now.clone()]
+    // Where the way home ends at another site, the first one may be rubble.
+    let (probed, proof) = if next == job.source {
+        (Vec::new(), FenceProof::FoundOff)
     } else {
-        vec![job.source.clone(), next.clone(), now.clone()]
+        (vec![job.source.clone()], FenceProof::FoundOffOrSignature)
     };
-    let lock = ready(job, builder, Action::Verify { required, probed: Vec::new() }, false);
+    let lock = ready(job, builder, Action::Verify { required: vec![next.clone(), now.clone()], probed }, false);
     // Production is not protected while it may run twice: a site that came back after somebody signed for its death was
     // never fenced.
-    let action = Action::Fence { site: job.source.clone(), machines: machines(job), proof: FenceProof::FoundOff };
+    let action = Action::Fence { site: job.source.clone(), machines: machines(job), proof };
     let fence = builder.derived("fence", SheetPhase::Land, action, "reprotect, land");
     builder.edge(&lock, &fence);
     let mut before = vec![fence.clone()];

@@ -211,7 +211,8 @@ fn leave_stage(
 /// No return, fence, promote, stages, hydrate, unlock, report.
 fn rise_live(job: &Job<'_>, builder: &mut Builder, points: &[StepId], stops: &Stops, proof: FenceProof) {
     // At home the machines' own disks lie ready: they are brought to the point in place, whatever led to the way home.
-    let differences = job.operation.direction == Direction::Back;
+    // Where it ends at another site there are none.
+    let differences = job.operation.direction == Direction::Back && job.target.as_str() == job.plan.from;
     let kind = job.operation.kind.word();
     let no_return = builder.derived("no-return", SheetPhase::Land, Action::NoReturn, &format!("{kind}, land"));
     builder.join(points, std::slice::from_ref(&no_return));

@@ -92,6 +92,9 @@ pub(crate) fn compile(
     operation: Operation,
     options: &CompileOptions,
 ) -> Result<Runsheet, Vec<Diagnostic>> {
+    if let Some(moved) = moved_for_good(plan, operation) {
+        return Err(vec![moved]);
+    }
     let (job, builder) = lower(program, plan, operation, options)?;
     let (nodes, edges, left_out, hooks) = builder.finish()?;
     let mut sheet = frame(&job);
@@ -100,6 +103,25 @@ pub(crate) fn compile(
     sheet.teams = teams_of(program, &sheet);
     sheet.assumptions = sheet.taken_for_granted();
     Ok(sheet)
+}
+
+/// Where the way home has ended at another site, the plan's next way out begins there: it would move machines from a site
+/// where they no longer are. Said when it is asked for, since until then nothing is wrong with the plan.
+fn moved_for_good(plan: &PlanModel, operation: Operation) -> Option<Diagnostic> {
+    let home = plan.back.as_ref().filter(|home| **home != plan.from)?;
+    let asked = (operation.kind, operation.direction) == (Kind::Reprotect, Direction::Back);
+    asked.then(|| {
+        Diagnostic::error(
+            601,
+            format!("production is at `{home}` for good, and plan `{}` moves it from `{}`", plan.name, plan.from),
+            plan.span,
+            "asked of this plan",
+        )
+        .help(format!(
+            "write `move = {home} -> {}`, with addresses of `{home}`; then `muster inventory pull`, and reprotect again",
+            plan.to
+        ))
+    })
 }
 
 /// What is wrong with an operation. Its graph is built and checked; the sheet around it is not, which nobody would read.

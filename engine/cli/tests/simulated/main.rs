@@ -10,6 +10,7 @@
 
 mod control;
 mod damage;
+mod elsewhere;
 mod evidence;
 mod extract;
 mod foresight;

@@ -133,6 +133,13 @@ impl Shop {
         std::fs::write(self.plans().join("sites.plan"), sites).unwrap();
     }
 
+    /// Changes the text of a plan that is there.
+    pub fn write_plan(&self, file: &str, change: impl FnOnce(String) -> String) {
+        let path = self.plans().join(file);
+        let text = change(std::fs::read_to_string(&path).unwrap());
+        std::fs::write(path, text).unwrap();
+    }
+
     pub fn plans(&self) -> PathBuf {
         self.folder.path().join("plans")
     }
