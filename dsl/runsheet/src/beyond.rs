@@ -3,7 +3,7 @@
 //! The plans say more than every engine carries out. An engine compares this with what it can do, and refuses the rest by
 //! name before anything is touched.
 
-use crate::estate::{InitialCopy, PolicySheet};
+use crate::estate::{InitialCopy, PolicySheet, RouteSheet};
 use crate::names::*;
 use crate::operation::Kind;
 use crate::sheet::*;
@@ -133,6 +133,16 @@ impl Runsheet {
             Action::Start { machine, .. } | Action::Create { machine, .. } => machines.get(machine).copied(),
             _ => None,
         })
+    }
+}
+
+impl RouteSheet {
+    /// Servers that are to carry what leaves this site: process servers and master targets.
+    pub fn carriers_from(&self, site: &SiteName) -> impl Iterator<Item = &str> {
+        let rightward = (self.left == *site).then_some(&self.rightward);
+        let leftward = (self.right == *site).then_some(&self.leftward);
+        let carriers = rightward.into_iter().chain(leftward);
+        carriers.flat_map(|carriers| carriers.through.iter().chain(&carriers.target)).map(String::as_str)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::recovery::PointSummary;
 use crate::retention;
 use futures::future::join_all;
 use muster_ports::*;
-use muster_runsheet::{Estate, GroupSheet, MachineSheet, PolicySheet};
+use muster_runsheet::{Estate, GroupSheet, MachineSheet, PolicySheet, RouteSheet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -390,6 +390,17 @@ fn intent<'a>(
     let machines = sheet.machines.iter().map(find).collect::<Result<Vec<_>>>()?;
     if machines.is_empty() {
         return Err(Failure::permanent(format!("the group `{group}` has no machines")));
+    }
+    let carried = |machine: &&MachineSheet| {
+        let by = |route: &'a RouteSheet| Some((route, route.carriers_from(&machine.home).next()?));
+        estate.routes.iter().find_map(by)
+    };
+    if let Some((route, carrier)) = machines.iter().find_map(carried) {
+        return Err(Failure::permanent(format!(
+            "route `{} <-> {}` wants data carried by `{carrier}`, which this muster does not do yet",
+            route.left, route.right
+        ))
+        .help("take `through` and `target` out of the route: the site agents carry data to the vault themselves"));
     }
     if let Some((machine, known)) = machines.iter().find_map(|machine| Some((machine, machine.known_as.as_ref()?))) {
         let (name, home) = (&machine.facts.name, &machine.home);

@@ -364,6 +364,26 @@ async fn a_policy_that_asks_for_more_is_refused_by_name() {
     assert!(failure.message.ends_with("`replicate = continuous`, `initial-copy = offline`"), "{failure}");
 }
 
+/// A server that is to stand in between, and does not, is a way that nobody has chosen.
+#[tokio::test(start_paused = true)]
+async fn a_route_through_servers_is_refused_by_name() {
+    let mut world = World::new(3, &plain_machines(), true, false).await;
+    let home = world.estate.machines.values().next().unwrap().home.clone();
+    let through = muster_runsheet::Carriers { through: vec!["ps-hq".into()], target: Vec::new() };
+    world.estate.routes = vec![muster_runsheet::RouteSheet {
+        left: home,
+        right: "dr".into(),
+        vault: "file:///vault".into(),
+        networks: Vec::new(),
+        addresses: Vec::new(),
+        resolvers: Vec::new(),
+        rightward: through,
+        leftward: Default::default(),
+    }];
+    let failure = world.replicator.protect(&world.estate, &group()).await.unwrap_err();
+    assert!(failure.message.contains("carried by `ps-hq`, which this muster does not do yet"), "{failure}");
+}
+
 /// A person stops the schedule; what is asked for by name is done meanwhile, and nothing is lost.
 #[tokio::test(start_paused = true)]
 async fn a_paused_group_stands_still_until_it_is_resumed() {
