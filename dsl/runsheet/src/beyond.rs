@@ -3,7 +3,7 @@
 //! The plans say more than every engine carries out. An engine compares this with what it can do, and refuses the rest by
 //! name before anything is touched.
 
-use crate::estate::{InitialCopy, PolicySheet, RouteSheet};
+use crate::estate::{PolicySheet, RouteSheet};
 use crate::names::*;
 use crate::operation::Kind;
 use crate::sheet::*;
@@ -25,8 +25,6 @@ pub enum PolicyNeed {
     Continuous,
     /// `encryption = …`: a key of its own.
     OwnKey,
-    /// `initial-copy = offline`.
-    OfflineSeed,
 }
 
 impl fmt::Display for RunNeed {
@@ -42,7 +40,6 @@ impl fmt::Display for PolicyNeed {
         f.write_str(match self {
             Self::Continuous => "`replicate = continuous`",
             Self::OwnKey => "`encryption` with a key of its own",
-            Self::OfflineSeed => "`initial-copy = offline`",
         })
     }
 }
@@ -149,11 +146,7 @@ impl RouteSheet {
 impl PolicySheet {
     /// What replication needs for this policy beyond cycles over the wire.
     pub fn needs(&self) -> Vec<PolicyNeed> {
-        let asked = [
-            (self.continuous, PolicyNeed::Continuous),
-            (self.encryption.is_some(), PolicyNeed::OwnKey),
-            (self.initial_copy == InitialCopy::Offline, PolicyNeed::OfflineSeed),
-        ];
+        let asked = [(self.continuous, PolicyNeed::Continuous), (self.encryption.is_some(), PolicyNeed::OwnKey)];
         asked.into_iter().filter(|(asked, _)| *asked).map(|(_, need)| need).collect()
     }
 }

@@ -5,7 +5,7 @@ use crate::progress::Newest;
 use async_trait::async_trait;
 use muster_ports::*;
 use muster_replication::pipeline::{self, Pacers};
-use muster_vault::{KeySource, Replica, Vault};
+use muster_vault::{KeySource, Place, Replica, Vault};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -77,6 +77,10 @@ impl VaultPlane {
 impl DataPlane for VaultPlane {
     async fn ship(&self, source: &dyn BlockSource, order: &ShipOrder, progress: &dyn Progress) -> Result<ShippedDisk> {
         let vault = self.vault(&order.vault).await?;
+        let vault = match &order.seed {
+            Some(seed) => vault.writing_to(Place::open(seed, true)?),
+            None => vault,
+        };
         pipeline::ship_paced(&vault, source, order, &self.writer, progress, &self.pacers).await
     }
 

@@ -108,6 +108,7 @@ async fn ships(site: &dyn Site, plane: &MemoryPlane, instance: &InstanceName) {
         compression: 1,
         rate_limit: None,
         pace: None,
+        seed: None,
     };
     let heard = Heard::default();
     let shipped = site.ship(&ship, &heard).await.unwrap();

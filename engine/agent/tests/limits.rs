@@ -21,6 +21,7 @@ fn ship(disk: &str, mode: ShipMode) -> ShipOrder {
         compression: 3,
         rate_limit: None,
         pace: None,
+        seed: None,
     }
 }
 

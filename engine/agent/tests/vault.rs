@@ -66,6 +66,7 @@ impl Sites {
                 compression: 1,
                 rate_limit: None,
                 pace: None,
+                seed: None,
             };
             let shipped = site.ship(&order, &Silent).await.unwrap();
             assert_eq!(shipped.read_bytes, DISK_BYTES);

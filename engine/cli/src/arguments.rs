@@ -181,6 +181,9 @@ pub enum Command {
         #[command(flatten)]
         options: RunOptions,
     },
+    /// A first copy that travels on a disk, for groups whose policy says `initial-copy = offline`.
+    #[command(subcommand)]
+    Seed(SeedCommand),
     /// Show plans, groups, lag, and what is legal now.
     Status,
     /// Print how replication stands as metrics, in the text format of Prometheus.
@@ -459,6 +462,31 @@ pub enum VaultCommand {
     /// Who may open the vault.
     #[command(subcommand)]
     Key(KeyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SeedCommand {
+    /// Write the first copy of groups to a folder at their source, sealed with the vault's key. Changes are tracked from
+    /// then on.
+    Export {
+        /// All that wait for one when none is named.
+        groups: Vec<String>,
+        /// Absolute path on the computer of the site agent, or the URL of a store that it reaches.
+        #[arg(long, value_name = "FOLDER")]
+        to: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Take first copies that have travelled into the vault. Begun again after a crash it goes on where it was.
+    Import {
+        /// All of which one was exported when none is named.
+        groups: Vec<String>,
+        /// The folder, on the computer of whoever holds the vault, or the URL of a store.
+        #[arg(long, value_name = "FOLDER")]
+        from: String,
+        #[command(flatten)]
+        options: RunOptions,
+    },
 }
 
 #[derive(Debug, Subcommand)]

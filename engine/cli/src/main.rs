@@ -11,11 +11,11 @@ mod commands;
 mod exit;
 mod output;
 
-use arguments::{Arguments, Command, Common, InventoryCommand, VaultCommand};
+use arguments::{Arguments, Command, Common, InventoryCommand, SeedCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
     agent, bundle, check, check_watch, diff, drift, dry_run, extract, hook, import, keys, laboratory, machines,
-    metrics, operate, people, plans, replicate, report, show, test, upkeep, vault, watch, what_if,
+    metrics, operate, people, plans, replicate, report, seed, show, test, upkeep, vault, watch, what_if,
 };
 use exit::Exit;
 use muster_ports::Result;
@@ -66,6 +66,10 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Vault(VaultCommand::Gc { grace, options }) => upkeep::gc(common, &grace, &options).await,
         Command::Vault(VaultCommand::Key(command)) => keys::key(common, command).await,
         Command::Protect { groups, options } => replicate::protect(common, groups, &options).await,
+        Command::Seed(SeedCommand::Export { groups, to, options }) => seed::export(common, groups, &to, &options).await,
+        Command::Seed(SeedCommand::Import { groups, from, options }) => {
+            seed::import(common, groups, &from, &options).await
+        }
         Command::Replicate { pause: Some(groups), options, .. } => {
             replicate::pause(common, groups, true, &options).await
         }

@@ -39,6 +39,17 @@ pub enum Request {
         who: String,
         why: String,
     },
+    /// The first copies of these groups (all that wait for one when empty) into a store at their source, to travel on a
+    /// disk.
+    ExportSeed {
+        groups: Vec<GroupName>,
+        to: String,
+    },
+    /// First copies that have travelled, into the vault; of all groups of which one was exported when empty.
+    ImportSeed {
+        groups: Vec<GroupName>,
+        from: String,
+    },
     /// One cycle of these groups now (all when empty).
     Cycle {
         groups: Vec<GroupName>,

@@ -19,9 +19,10 @@ use muster_executor::{Executor, TakenOver};
 use muster_hooks::HookHost;
 use muster_journal::{Opening, RunState, RunStatus, RunStore, RunSummary};
 use muster_ports::*;
-use muster_replication::{Folding, Recovery, Replicator};
+use muster_replication::{Folding, Recovery, Replicator, SeedReport};
 use muster_runsheet::{Action, Estate, Kind, Node, PlanState, PointChoice, Runsheet};
 use muster_steps::Steps;
+use muster_vault::Place;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -153,6 +154,8 @@ impl Control {
                 self.cycle(groups, sink.as_ref()).await?;
                 answer(&self.status().await?)
             }
+            Request::ExportSeed { groups, to } => answer(&self.export_seed(groups, &to, sink.as_ref()).await?),
+            Request::ImportSeed { groups, from } => answer(&self.import_seed(groups, &from, sink.as_ref()).await?),
             Request::Schedule { groups, pause, who, why } => answer(&self.pause(groups, pause, &who, &why).await?),
             Request::Replicate => {
                 self.keep_replicating();
@@ -284,6 +287,37 @@ impl Control {
         Ok(self.replicator.status().await?.into_iter().map(|status| status.group).collect())
     }
 
+    async fn export_seed(&self, groups: Vec<GroupName>, to: &str, sink: &dyn Sink) -> Result<Vec<SeedReport>> {
+        let mut reports = Vec::new();
+        for group in self.or_awaiting_seed(groups).await? {
+            let told = Told { sink, what: group.to_string() };
+            reports.push(self.replicator.export_seed(&group, to, &told).await?);
+        }
+        Ok(reports)
+    }
+
+    async fn import_seed(&self, groups: Vec<GroupName>, from: &str, sink: &dyn Sink) -> Result<Vec<SeedReport>> {
+        let (from, vault) = (Place::open(from, false)?, Place::open(&self.vault_url, false)?);
+        let mut reports = Vec::new();
+        for group in self.or_awaiting_seed(groups).await? {
+            let told = Told { sink, what: group.to_string() };
+            reports.push(self.replicator.import_seed(&group, &from, &vault, &told).await?);
+        }
+        Ok(reports)
+    }
+
+    async fn or_awaiting_seed(&self, groups: Vec<GroupName>) -> Result<Vec<GroupName>> {
+        if !groups.is_empty() {
+            return Ok(groups);
+        }
+        let waiting = self.replicator.awaiting_seed().await?;
+        if waiting.is_empty() {
+            return Err(Failure::refused("no group waits for its first copy on a disk")
+                .help("`initial-copy = offline` in its policy, before it is protected, makes it wait"));
+        }
+        Ok(waiting)
+    }
+
     async fn pause(&self, groups: Vec<GroupName>, pause: bool, who: &str, why: &str) -> Result<Vec<GroupName>> {
         let groups = self.or_all(groups).await?;
         for group in &groups {
@@ -302,8 +336,13 @@ impl Control {
     }
 
     async fn cycle(&self, groups: Vec<GroupName>, sink: &dyn Sink) -> Result<()> {
+        let awaiting = if groups.is_empty() { self.replicator.awaiting_seed().await? } else { Vec::new() };
         let groups = self.or_all(groups).await?;
         for group in groups {
+            if awaiting.contains(&group) {
+                sink.tell(Event::Note { text: format!("{group}: waits for its first copy on a disk (`muster seed`)") });
+                continue;
+            }
             let told = Told { sink, what: group.to_string() };
             let point = self.replicator.cycle(&group, &told).await?;
             sink.tell(Event::Note { text: format!("{group}: point {}", point.id) });

@@ -102,6 +102,10 @@ pub struct ShipOrder {
     /// How fast it may go, hour by hour; `None` is unlimited.
     #[serde(default)]
     pub pace: Option<Pace>,
+    /// URL of a folder or store at the site that takes the segments in the vault's place: a first copy that travels on a
+    /// disk. Keys and names are those of the vault.
+    #[serde(default)]
+    pub seed: Option<String>,
 }
 
 /// How fast the shipments of one group may store, together.

@@ -4,6 +4,7 @@ use crate::folding::Strata;
 use crate::history::Lineages;
 use crate::keep::Keep;
 use crate::records::*;
+use crate::seed::Seed;
 use muster_ports::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +51,13 @@ impl Catalogue {
     }
     pub(crate) async fn save(&self, protection: &Protection) -> Result<()> {
         Ok(self.store.write(vec![put(protection_key(&protection.group), protection)?]).await?)
+    }
+
+    pub(crate) async fn seed(&self, group: &GroupName) -> Result<Option<Seed>> {
+        self.get(seed_key(group)).await
+    }
+    pub(crate) async fn seeds(&self) -> Result<Vec<Seed>> {
+        self.all("seed/").await
     }
 
     pub(crate) async fn lineages(&self) -> Result<Lineages> {

@@ -18,6 +18,7 @@ use crate::history;
 use crate::records::*;
 use crate::recovery::{PointKind, PointSummary};
 use crate::replicator::{Gate, Replicator, lock};
+use crate::seed::{self, Seed};
 use crate::windows;
 use futures::StreamExt;
 use muster_ports::*;
@@ -43,6 +44,8 @@ pub(crate) enum Wish {
     Scheduled,
     /// The last point of machines that are off.
     Final(EffectKey),
+    /// The first copy, into this store at the source.
+    Seed(String),
 }
 
 /// What was cut, member by member.
@@ -76,6 +79,9 @@ impl Replicator {
         if let (Some(run), Wish::Regular | Wish::Scheduled) = (&protection.suspended, &wish) {
             return Err(Failure::refused(format!("the replication of `{group}` is suspended by run `{run}`"))
                 .help("production has left its source; commit and reprotect, or cancel the failover"));
+        }
+        if seed::is_awaited(&protection) && !matches!(wish, Wish::Seed(_)) {
+            return Err(seed::awaited(group));
         }
         let site = Arc::clone(self.site(&protection.source)?);
         let started = self.clock.now();
@@ -113,7 +119,11 @@ impl Replicator {
         };
         match shipped {
             Ok((cuts, shipments, shipped)) => {
+                let seed = if let Wish::Seed(to) = &wish { Some(to.clone()) } else { None };
                 let commit = Commit { point, started, orders, cuts, shipments, shipped, wish };
+                if let Some(to) = seed {
+                    return self.keep_seed(protection, site.as_ref(), commit, to, &mut interrupts).await;
+                }
                 self.commit(protection, site.as_ref(), commit, &mut interrupts).await
             }
             Err(failure) => {
@@ -220,8 +230,11 @@ impl Replicator {
         if let (Some(why), Wish::Scheduled) = (&resync, wish) {
             self.keep_to_window(protection, why)?;
         }
-        if !matches!(wish, Wish::Final(_)) {
-            self.set_pace(protection, &mut shipments);
+        match wish {
+            // Production stands still until it is through.
+            Wish::Final(_) => {}
+            Wish::Seed(to) => shipments.iter_mut().for_each(|shipment| shipment.order.seed = Some(to.clone())),
+            Wish::Regular | Wish::Scheduled => self.set_pace(protection, &mut shipments),
         }
         if protection.resync != resync {
             protection.resync = resync;
@@ -283,6 +296,7 @@ impl Replicator {
                         compression: protection.policy.compression,
                         rate_limit: None,
                         pace: None,
+                        seed: None,
                     },
                     expected_bytes,
                 });
@@ -348,11 +362,22 @@ impl Replicator {
         batch.push(put(protection_key(&group), &protection)?);
         // When the answer is lost the point may stand or not: the store tells the next cycle, so nothing is settled here.
         self.catalogue.store.write(batch).await.map_err(|error| Failure::from(error).during("commit the point"))?;
-        // The point stands. A site that dies now must hold up neither it nor the recovery that waits for the group.
-        for barrier in &point.barriers {
+        self.settle_committed(&group, &point.barriers, site, interrupts).await;
+        Ok(point)
+    }
+
+    /// What was cut stands. A site that dies now must hold up neither it nor the recovery that waits for the group.
+    async fn settle_committed(
+        &self,
+        group: &GroupName,
+        barriers: &[BarrierId],
+        site: &dyn Site,
+        interrupts: &mut watch::Receiver<u64>,
+    ) {
+        for barrier in barriers {
             let settled = tokio::select! {
                 biased;
-                _ = interrupts.changed() => Err(gave_way(&group)),
+                _ = interrupts.changed() => Err(gave_way(group)),
                 settled = site.settle(barrier, CutOutcome::Committed) => settled,
                 () = self.clock.sleep(SETTLE_LIMIT) => Err(Failure::transient("no answer")),
             };
@@ -366,7 +391,30 @@ impl Replicator {
                 }
             }
         }
-        Ok(point)
+    }
+
+    /// The copy lies beside the vault and is no point yet: what will make it one waits until the copy has arrived. The
+    /// tracker goes on from the cut, so that all later cycles send what has changed since.
+    async fn keep_seed(
+        &self,
+        mut protection: Protection,
+        site: &dyn Site,
+        commit: Commit,
+        to: String,
+        interrupts: &mut watch::Receiver<u64>,
+    ) -> Result<Point> {
+        let mut after = protection.clone();
+        let (point, batch) = commit.apply(&mut after, self.clock.now())?;
+        let seed = Seed::new(point, to, after, batch)?;
+        if let Some(open) = protection.open.iter_mut().find(|open| open.barriers == seed.point.barriers) {
+            open.outcome = CutOutcome::Committed;
+        }
+        protection.last_error = None;
+        let batch =
+            vec![put(seed_key(&protection.group), &seed)?, put(protection_key(&protection.group), &protection)?];
+        self.catalogue.store.write(batch).await.map_err(|error| Failure::from(error).during("note the seed"))?;
+        self.settle_committed(&protection.group, &seed.point.barriers, site, interrupts).await;
+        Ok(seed.point)
     }
 }
 
@@ -427,8 +475,8 @@ impl Commit {
         let reached_app = self.cuts.reports.iter().all(|report| report.consistency == Consistency::App);
         let (kind, key) = match self.wish {
             Wish::Final(key) => (PointKind::Final, Some(key)),
-            Wish::Regular | Wish::Scheduled if wanted_app && reached_app => (PointKind::App, None),
-            Wish::Regular | Wish::Scheduled => (PointKind::Crash, None),
+            _ if wanted_app && reached_app => (PointKind::App, None),
+            _ => (PointKind::Crash, None),
         };
         if wanted_app {
             protection.last_app = Some(self.started);
@@ -510,8 +558,9 @@ fn gave_way(group: &GroupName) -> Failure {
 /// One order for a group that is cut together, else one per machine.
 fn cut_orders(protection: &Protection, point: &PointId, wish: &Wish, now: Timestamp) -> Vec<CutOrder> {
     let consistency = match wish {
-        Wish::Regular | Wish::Scheduled if history::app_is_due(protection, now) => Consistency::App,
         // Machines that are off are cut as they lie: there is nothing to freeze.
+        Wish::Final(_) => Consistency::Crash,
+        _ if history::app_is_due(protection, now) => Consistency::App,
         _ => Consistency::Crash,
     };
     let member = |member: &Member| CutMember {

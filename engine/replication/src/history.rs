@@ -101,7 +101,7 @@ fn lead(protection: &Protection) -> Duration {
 
 /// When the next cycle begins. After a failure sooner than usual: 5 s, doubling, never later than the policy's cycle.
 pub fn due_at(protection: &Protection, now: Timestamp) -> Option<Timestamp> {
-    if protection.suspended.is_some() || protection.paused.is_some() {
+    if protection.suspended.is_some() || protection.paused.is_some() || crate::seed::is_awaited(protection) {
         return None;
     }
     let due = usual_due(protection);

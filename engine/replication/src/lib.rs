@@ -28,6 +28,7 @@ mod recover;
 pub mod recovery;
 mod replicator;
 pub mod retention;
+mod seed;
 mod status;
 pub mod windows;
 
@@ -36,4 +37,5 @@ pub use keep::{Hold, Keep};
 pub use reclaim::{GcReport, SegmentBin, StoredSegment};
 pub use recovery::{PointKind, PointSummary, Recovery};
 pub use replicator::Replicator;
+pub use seed::{Exported, SeedReport};
 pub use status::{GroupPhase, GroupStatus};

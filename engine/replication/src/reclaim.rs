@@ -97,7 +97,9 @@ impl Replicator {
     pub async fn live_segments(&self) -> Result<BTreeSet<SegmentName>> {
         let layers = self.catalogue.all_layers().await?.into_iter().flat_map(|layer| layer.segments);
         let folds = self.catalogue.all_folds().await?.into_iter().flat_map(|fold| fold.segments);
-        Ok(layers.chain(folds).map(|segment| segment.name).collect())
+        // What has arrived of a seed is named by nothing else until all of it has.
+        let seeds = self.catalogue.seeds().await?.into_iter().flat_map(|seed| seed.segments());
+        Ok(layers.chain(folds).chain(seeds).map(|segment| segment.name).collect())
     }
 
     /// Takes away what no point needs. `grace` is how long an unlinked segment may still be read by a machine that runs

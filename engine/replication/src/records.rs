@@ -6,6 +6,7 @@
 //!   layer/<lineage>/<seq>           segments one cycle wrote for one disk (none when it wrote none)
 //!   fold/<lineage>/<to>-<from>      the same segments, of many cycles, written once more as one
 //!   point/<group>/<point>           lineage and seq per disk
+//!   seed/<group>                    a first copy that travels on a disk, and what it will become
 //!   hold/<run>/<point>              a run needs the point
 //!   keep/<point>                    people keep the point
 //!   reclaim/<lineage>/<seq>         segments that nothing needs any more, to be deleted from the vault
@@ -204,6 +205,9 @@ pub struct Reclaim {
 
 pub(crate) fn protection_key(group: &GroupName) -> String {
     format!("group/{group}/protection")
+}
+pub(crate) fn seed_key(group: &GroupName) -> String {
+    format!("seed/{group}")
 }
 pub(crate) fn lineage_key(lineage: &LineageId) -> String {
     format!("lineage/{lineage}")

@@ -225,6 +225,7 @@ impl Replicator {
         let dropped = points.iter().map(|point| &point.summary.id).filter(|id| !held.contains(*id));
         let mut batch: Vec<Write> = dropped.map(|id| Write::delete(point_key(group, id))).collect();
         batch.push(Write::delete(protection_key(group)));
+        batch.push(Write::delete(seed_key(group)));
         Ok(self.catalogue.store.write(batch).await?)
     }
 

@@ -4,6 +4,7 @@ use crate::history;
 use crate::records::*;
 use crate::recovery::PointSummary;
 use crate::replicator::Replicator;
+use crate::seed::{self, Exported, Seed};
 use muster_ports::*;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -11,6 +12,10 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "kebab-case")]
 pub enum GroupPhase {
+    /// The first copy is to travel on a disk; with where the last export of it went.
+    AwaitsSeed {
+        exported: Option<Exported>,
+    },
     /// There is no point yet, or a disk has not been copied once.
     FirstCopy,
     Replicating,
@@ -65,18 +70,28 @@ impl Replicator {
         let mut all = Vec::new();
         for protection in self.catalogue.protections().await? {
             let points = self.catalogue.points(&protection.group).await?;
-            all.push(self.status_of(&lineages, protection, &points));
+            let seed = match seed::is_awaited(&protection) {
+                true => self.catalogue.seed(&protection.group).await?,
+                false => None,
+            };
+            all.push(self.status_of(&lineages, protection, &points, seed));
         }
         Ok(all)
     }
 
-    fn status_of(&self, lineages: &history::Lineages, protection: Protection, points: &[Point]) -> GroupStatus {
+    fn status_of(
+        &self,
+        lineages: &history::Lineages,
+        protection: Protection,
+        points: &[Point],
+        seed: Option<Seed>,
+    ) -> GroupStatus {
         let newest = points.iter().rfind(|point| history::is_on_way(lineages, &protection, point));
         let newest = newest.map(|point| point.summary.clone());
         let lag = newest.as_ref().map(|point| self.clock.now().since(point.at));
         let rpo = protection.policy.rpo.std();
         let copied = protection.members.iter().flat_map(|member| &member.disks).all(|disk| disk.tip.is_some());
-        let phase = phase_of(&protection, copied);
+        let phase = phase_of(&protection, copied, seed);
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         GroupStatus {
             machines: protection.members.iter().map(|member| member.machine.clone()).collect(),
@@ -108,7 +123,7 @@ impl Replicator {
     }
 }
 
-fn phase_of(protection: &Protection, copied: bool) -> GroupPhase {
+fn phase_of(protection: &Protection, copied: bool, seed: Option<Seed>) -> GroupPhase {
     if let Some(run) = &protection.suspended {
         return GroupPhase::Suspended { run: run.clone() };
     }
@@ -120,6 +135,10 @@ fn phase_of(protection: &Protection, copied: bool) -> GroupPhase {
     }
     if let Some(required) = &protection.resync_required {
         return GroupPhase::ResyncRequired { why: required.why.clone(), from: required.from };
+    }
+    if seed::is_awaited(protection) {
+        let exported = seed.map(|seed| Exported { to: seed.to, at: seed.exported });
+        return GroupPhase::AwaitsSeed { exported };
     }
     if copied { GroupPhase::Replicating } else { GroupPhase::FirstCopy }
 }

@@ -358,10 +358,11 @@ async fn messages_say_what_there_is() {
 async fn a_policy_that_asks_for_more_is_refused_by_name() {
     let mut world = World::new(3, &plain_machines(), true, false).await;
     let policy = world.estate.policies.values_mut().next().unwrap();
-    (policy.continuous, policy.initial_copy) = (true, muster_runsheet::InitialCopy::Offline);
+    policy.continuous = true;
+    policy.encryption = Some(muster_runsheet::SecretRef { name: "k".into(), key: "dr/k".into() });
     let failure = world.replicator.protect(&world.estate, &group()).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Permanent);
-    assert!(failure.message.ends_with("`replicate = continuous`, `initial-copy = offline`"), "{failure}");
+    assert!(failure.message.ends_with("`replicate = continuous`, `encryption` with a key of its own"), "{failure}");
 }
 
 /// A server that is to stand in between, and does not, is a way that nobody has chosen.

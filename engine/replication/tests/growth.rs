@@ -151,6 +151,7 @@ impl Disk {
             compression: 1,
             rate_limit: None,
             pace: None,
+            seed: None,
         };
         let shipped = ship(&self.vault, &source, &order, &WriterId::new("w"), &Silent).await.unwrap();
         let cost = Cost { stored: shipped.stored_bytes, ..source.cost() };

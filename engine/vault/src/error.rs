@@ -77,7 +77,7 @@ pub enum VaultError {
     Damaged { segment: SegmentName, part: SegmentPart, reason: String },
     #[error("segment `{segment}` has {found} bytes where {expected} were stored")]
     Truncated { segment: SegmentName, found: u64, expected: u64 },
-    #[error("segment `{segment}` is missing from the vault at `{url}`")]
+    #[error("segment `{segment}` is missing at `{url}`")]
     MissingSegment { segment: SegmentName, url: String },
     #[error("the vault at `{url}` is full: `{object}` could not be stored")]
     Full { url: String, object: String },

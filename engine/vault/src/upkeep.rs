@@ -89,6 +89,30 @@ impl Place {
         Ok(segments)
     }
 
+    /// Takes a segment over from another place, as it is: compared with what was noted when it was written there, before
+    /// anything is stored here. One that is here already is left as it is, if it is the same. Holds one segment in memory.
+    pub async fn take_over(&self, from: &Self, segment: &SegmentRef) -> Result<(), VaultError> {
+        let name = &segment.name;
+        let found = from.read(&from.segment_path(name)?).await?;
+        let bytes =
+            found.ok_or_else(|| VaultError::MissingSegment { segment: name.clone(), url: from.url().into() })?;
+        let (found, expected) = (bytes.len() as u64, segment.stored_bytes);
+        if found != expected {
+            return Err(VaultError::Truncated { segment: name.clone(), found, expected });
+        }
+        if blake3::hash(&bytes).to_hex().as_str() != segment.hash {
+            let reason = "do not match the hash that was noted when it was written".to_owned();
+            return Err(VaultError::Damaged { segment: name.clone(), part: SegmentPart::Whole, reason });
+        }
+        match self.create(&self.segment_path(name)?, bytes).await? {
+            true => Ok(()),
+            false => {
+                let reason = format!("are others at `{}` than at `{}`", self.url(), from.url());
+                Err(VaultError::Damaged { segment: name.clone(), part: SegmentPart::Whole, reason })
+            }
+        }
+    }
+
     /// Deletes segments. Those already gone are fine: deleting is repeated after a crash.
     pub async fn delete_segments(&self, names: &[SegmentName]) -> Result<u64, VaultError> {
         let mut deleted = 0;

@@ -140,6 +140,14 @@ impl Vault {
         Self { inner: Arc::new(Inner { place: place.clone(), id: *id, key: key.clone(), random, indexes }) }
     }
 
+    /// The same vault, whose segments are written to another place and travel from there. Its control objects stay where
+    /// they are.
+    pub fn writing_to(&self, place: Place) -> Self {
+        let Inner { id, key, random, .. } = &*self.inner;
+        let indexes = Mutex::new(Cache::new(INDEX_CACHE_BYTES));
+        Self { inner: Arc::new(Inner { place, id: *id, key: key.clone(), random: random.clone(), indexes }) }
+    }
+
     pub fn url(&self) -> &str {
         self.inner.place.url()
     }

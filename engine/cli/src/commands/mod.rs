@@ -24,6 +24,7 @@ pub mod plans;
 pub mod point_disks;
 pub mod replicate;
 pub mod report;
+pub mod seed;
 pub mod show;
 pub mod stale;
 pub mod test;

@@ -7,6 +7,7 @@ use crate::output;
 use muster_control::{Request, StatusAnswer};
 use muster_journal::LEASE_TTL;
 use muster_ports::{Clock, Failure, FailureClass, GroupName, Result, SystemClock, Timestamp};
+use muster_replication::GroupPhase;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -223,7 +224,11 @@ async fn look(
     told.news(&status);
     match access.access().lost() {
         Some(failure) => Err(failure),
-        None => Ok(status.groups.iter().all(|group| group.newest.is_some())),
+        // A disk that travels is not waited for.
+        None => Ok(status
+            .groups
+            .iter()
+            .all(|group| group.newest.is_some() || matches!(group.phase, GroupPhase::AwaitsSeed { .. }))),
     }
 }
 

@@ -68,6 +68,10 @@ pub async fn status(common: &Common) -> Result<Exit> {
 
 fn phase_words(phase: &GroupPhase) -> String {
     match phase {
+        GroupPhase::AwaitsSeed { exported: None } => "waits for `muster seed export`".to_owned(),
+        GroupPhase::AwaitsSeed { exported: Some(seed) } => {
+            format!("waits for the seed of {}, exported to {}", output::date_time(seed.at.0), seed.to)
+        }
         GroupPhase::FirstCopy => "first copy".to_owned(),
         GroupPhase::Replicating => "replicating".to_owned(),
         GroupPhase::Resync { why } => format!("resync: {why}"),

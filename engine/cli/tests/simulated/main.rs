@@ -26,6 +26,7 @@ mod people;
 mod refusals;
 mod repoint;
 mod schedule;
+mod seed;
 mod sheets;
 mod shop;
 mod storm;

@@ -91,6 +91,7 @@ async fn muster_copy(
         compression: LEVEL,
         rate_limit: None,
         pace: None,
+        seed: None,
     };
     let disk = FileDisk::open(sample.path()).unwrap();
     let (shipped, cost) = measure::measure_async(async {

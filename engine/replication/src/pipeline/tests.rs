@@ -111,6 +111,7 @@ impl Room {
                 shared_by: "test".to_owned(),
                 spans: vec![PaceSpan { millis: 0, bytes_per_second: Some(rate) }],
             }),
+            seed: None,
         };
         ship(&self.vault, disk, &order, &WriterId::new("agent@host:1"), &Silent).await.unwrap()
     }

@@ -299,6 +299,10 @@ impl Site for TestSite {
         let real = self.real.lock().unwrap().clone();
         if let Some(vault) = real {
             let writer = WriterId::new(format!("w{}", self.vault.next.fetch_add(1, Ordering::Relaxed)));
+            let vault = match &order.seed {
+                Some(seed) => vault.writing_to(muster_vault::Place::open(seed, true)?),
+                None => vault,
+            };
             return muster_replication::pipeline::ship(&vault, source.as_ref(), order, &writer, progress).await;
         }
         let pieces = match &order.mode {
