@@ -239,10 +239,18 @@ impl<'a> Reader<'a, '_> {
     /// The interval of one schedule, without an end.
     fn every(&self, module: usize, name: &str, value: &FactValue) -> Option<(Duration, Span)> {
         let FactValue::Every { interval, lasting, .. } = value else {
-            return self.cx.report(
-                Diagnostic::error(211, format!("`{name}` is a schedule"), value.span(), "not a schedule")
-                    .help("write `every 30s`"),
-            );
+            let span = value.span();
+            let diagnostic = Diagnostic::error(211, format!("`{name}` is a schedule"), span, "not a schedule");
+            let text = self.cx.sources.get(span.file);
+            let text = text.and_then(|file| file.text.get(span.start as usize..span.end as usize));
+            let interval = text.filter(|text| text.starts_with(|c: char| c.is_ascii_digit()));
+            return self.cx.report(match interval {
+                Some(interval) => {
+                    let every = format!("every {interval}");
+                    diagnostic.help(format!("write `{every}`")).fix(span, every, Applicability::Maybe)
+                }
+                None => diagnostic.help("write `every 30s`"),
+            });
         };
         if let Some(lasting) = lasting {
             return self.cx.report(

@@ -80,6 +80,10 @@ impl Type {
     fn is_quantity(&self) -> bool {
         matches!(self, Self::Duration | Self::Size | Self::Rate | Self::Percent)
     }
+    /// Written as it is, without quotes.
+    fn is_literal(&self) -> bool {
+        self.is_quantity() || matches!(self, Self::Int | Self::Ip | Self::Cidr | Self::Mac | Self::Port)
+    }
     fn is_reference(&self) -> bool {
         matches!(self, Self::Machine | Self::Named(_))
     }
@@ -354,6 +358,13 @@ impl Context<'_> {
     }
 }
 
+/// `5m`, `40GiB`, `10.0.0.5`, `7000`.
+fn is_like_a_literal(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_hexdigit())
+        && text.contains(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || ".:/%".contains(c))
+}
+
 fn not_a_bool(name: &ast::Name) -> Diagnostic {
     const WORDS: [&str; 4] = ["true", "false", "yes", "no"];
     let diagnostic =
@@ -384,6 +395,11 @@ fn mismatch(value: &Value, want: &Type, span: Span) -> Diagnostic {
         (Value::Int(number), Type::Port) => {
             Diagnostic::error(211, format!("`{number}` is not a port"), span, "out of range")
                 .help("a port is a number from 1 to 65535")
+        }
+        (Value::Text(text), _) if want.is_literal() && is_like_a_literal(text) => {
+            Diagnostic::error(211, format!("this is a text, wanted is {wanted}"), span, "wrong kind")
+                .help(format!("write it without quotes: `{text}`"))
+                .fix(span, text.as_str(), Applicability::Maybe)
         }
         _ if want.is_quantity() && found.is_quantity() => {
             Diagnostic::error(212, format!("this is {}, wanted is {wanted}", found.with_article()), span, "wrong unit")

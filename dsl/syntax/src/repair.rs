@@ -98,7 +98,9 @@ pub(crate) fn repair(place: Place, line: &str, from: usize) -> Option<Repair> {
         return None;
     }
     trials
-        .replace(&tokens, &near, place)
+        .join(&tokens, &near)
+        .or_else(|| trials.replace(&tokens, &near, place))
+        .or_else(|| trials.replace_mark(&tokens))
         .or_else(|| trials.begin(&tokens, place))
         .or_else(|| trials.insert(&tokens, failing, inner_of(place, line)))
         .or_else(|| trials.remove(&tokens, &near))
@@ -163,6 +165,44 @@ impl Trials<'_> {
         let mut text = self.head.clone();
         text.replace_range(at, replacement);
         balanced(&text) && self.rules.iter().any(|rule| is_readable(*rule, &text))
+    }
+
+    /// A number and its unit that a blank has parted.
+    fn join(&mut self, tokens: &[Range<usize>], near: &[usize]) -> Option<Repair> {
+        for index in near.iter().filter(|index| **index > 0) {
+            let (number, unit) = (tokens.get(*index - 1)?.clone(), tokens.get(*index)?.clone());
+            let is_number = self.head.get(number.clone())?.chars().all(|c| c.is_ascii_digit() || c == '.');
+            let is_unit = self.head.get(unit.clone())?.starts_with(|c: char| c.is_ascii_alphabetic() || c == '%');
+            let gap = number.end..unit.start;
+            if is_number && is_unit && !gap.is_empty() && self.reads(gap, "") {
+                let replacement = self.head.get(number.start..number.end)?.to_owned() + self.head.get(unit.clone())?;
+                return Some(Repair { at: number.start..unit.end, replacement, certain: true });
+            }
+        }
+        None
+    }
+
+    /// A mark that is like another one.
+    fn replace_mark(&mut self, tokens: &[Range<usize>]) -> Option<Repair> {
+        const ALIKE: [(&str, &[&str]); 5] =
+            [("->", &["<->"]), ("<->", &["->"]), (":", &["="]), ("=", &[":", "=="]), ("==", &["="])];
+        // Where reading stopped is not always the mark that is wrong.
+        for (index, at) in tokens.iter().take(TOKENS_MAX).cloned().enumerate() {
+            let mark = self.head.get(at.clone())?.to_owned();
+            let alike = ALIKE.iter().find(|(known, _)| *known == mark).map_or(&[][..], |(_, alike)| alike);
+            if let Some(meant) = alike.iter().find(|meant| self.reads(at.clone(), meant)) {
+                let before =
+                    index.checked_sub(1).and_then(|index| tokens.get(index)).map_or(at.start, |token| token.end);
+                // `a = b`, but `a: b`.
+                let (start, replacement) = match *meant {
+                    ":" => (before, ":".to_owned()),
+                    "=" if before == at.start => (at.start, " =".to_owned()),
+                    meant => (at.start, meant.to_owned()),
+                };
+                return Some(Repair { at: start..at.end, replacement, certain: true });
+            }
+        }
+        None
     }
 
     /// A word that is nearly one of the language.
@@ -335,6 +375,7 @@ fn tokens(text: &str) -> Vec<Range<usize>> {
                 continue;
             }
             '"' => text_length(rest),
+            '-' if rest.starts_with("->") => 2,
             c if is_word(c) => {
                 let end = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
                 // `hq->dr` is two names.
@@ -394,6 +435,13 @@ mod tests {
             (Place::Body, "start db 5m", "start db within 5m"),
             (Place::Body, "db guest() within 4m", "check db guest() within 4m"),
             (Place::Plan, "move = hq dr", "move = hq -> dr"),
+            (Place::Plan, "rto = 15 m", "rto = 15m"),
+            (Place::Body, "start db within 1 h", "start db within 1h"),
+            (Place::Plan, "move = hq <-> dr", "move = hq -> dr"),
+            (Place::Route, "data -> data test isolated", "data <-> data test isolated"),
+            (Place::Facts, "rpo: 5m", "rpo = 5m"),
+            (Place::File, "hook h(app = machine) {\n  needs = []\n}", "hook h(app: machine) {\n  needs = []\n}"),
+            (Place::Test, "expect status = done", "expect status == done"),
             (Place::Plan, "= hq -> dr", "move = hq -> dr"),
             (Place::Plan, "stage web database {\n}", "stage web after database {\n}"),
             (Place::Facts, "rpo 5m", "rpo = 5m"),
