@@ -415,13 +415,13 @@ fn ways_out(sheet: &Runsheet) -> String {
     }
     let mut ways: Vec<(String, String)> = Vec::new();
     if sheet.nodes.iter().any(|node| node.otherwise == Otherwise::Pause) {
-        let what = "the run pauses there, the rest goes on; `muster decide` has it retried, skipped, …";
+        let what = "it pauses there, what needs it waits; `muster decide` has it retried, skipped, …";
         ways.push(("a step fails".to_owned(), what.to_owned()));
     }
     let signed = |node: &Node| matches!(&node.action, Action::Fence { proof: FenceProof::PowerOffOrSignature, .. });
     if sheet.nodes.iter().any(signed) {
         let by = sheet.owner.as_deref().unwrap_or("anyone");
-        let what = format!("the fence asks; {by} signs with `muster approve` that it is down");
+        let what = format!("the fence waits until {by} signs with `muster approve` that it is down");
         ways.push((format!("{} is silent", sheet.source), what));
     }
     ways.push(if sheet.operation.kind == Kind::Test {
