@@ -131,10 +131,16 @@ fn find(cx: &mut Context<'_>, module: usize, item: &ast::Use) -> Option<usize> {
         }
         let diagnostic =
             Diagnostic::error(201, format!("there is no module `{path}`"), item.path.span, "unknown module");
-        return cx.report(diagnostic.help(format!(
-            "the standard library has {}",
-            crate::suggest::listed(muster_stdlib::MODULES.iter().copied())
-        )));
+        let modules = muster_stdlib::MODULES;
+        return cx.report(match crate::suggest::nearest(path, modules.iter().copied()) {
+            Some(near) => {
+                let certainty = crate::suggest::certainty(path, modules);
+                diagnostic.help(format!("did you mean `{near}`?")).fix(item.path.span, near, certainty)
+            }
+            None => {
+                diagnostic.help(format!("the standard library has {}", crate::suggest::listed(modules.iter().copied())))
+            }
+        });
     }
     let vendored = crate::lock::vendored(path);
     let target = vendored.clone().unwrap_or_else(|| target_path(&cx.modules[module].path, path));

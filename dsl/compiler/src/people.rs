@@ -59,6 +59,7 @@ fn resolve_team(cx: &Context<'_>, module: usize, block: &ast::Block) -> Option<T
             Diagnostic::error(609, format!("`{}` can never agree", block.name.text), span, "not as many members");
         return cx.report(match members.len() {
             0 => diagnostic.help("name at least one member"),
+            1 => diagnostic.help("write 1, or name more members"),
             count => diagnostic.help(format!("write a number from 1 to {count}")),
         });
     }

@@ -103,6 +103,7 @@ pub(crate) fn repair(place: Place, line: &str, from: usize) -> Option<Repair> {
         .or_else(|| trials.replace_mark(&tokens))
         .or_else(|| trials.begin(&tokens, place))
         .or_else(|| trials.insert(&tokens, failing, inner_of(place, line)))
+        .or_else(|| trials.quote(from))
         .or_else(|| trials.remove(&tokens, &near))
 }
 
@@ -165,6 +166,15 @@ impl Trials<'_> {
         let mut text = self.head.clone();
         text.replace_range(at, replacement);
         balanced(&text) && self.rules.iter().any(|rule| is_readable(*rule, &text))
+    }
+
+    /// Quotes around what reading stopped in: an address with a port, a path.
+    fn quote(&mut self, from: usize) -> Option<Repair> {
+        let ends = |c: char| c.is_whitespace() || "\"(){}[],=#".contains(c);
+        let start = self.head.get(..from)?.rfind(ends).map_or(0, |at| at + 1);
+        let end = self.head.get(from..)?.find(ends).map_or(self.head.len(), |length| from + length);
+        let quoted = format!("\"{}\"", self.head.get(start..end).filter(|text| !text.is_empty())?);
+        self.reads(start..end, &quoted).then_some(Repair { at: start..end, replacement: quoted, certain: false })
     }
 
     /// A number and its unit that a blank has parted.
@@ -440,6 +450,8 @@ mod tests {
             (Place::Plan, "move = hq <-> dr", "move = hq -> dr"),
             (Place::Route, "data -> data test isolated", "data <-> data test isolated"),
             (Place::Facts, "rpo: 5m", "rpo = 5m"),
+            (Place::Site, "provider = qemu(10.0.0.1:7300)", "provider = qemu(\"10.0.0.1:7300\")"),
+            (Place::Route, "vault = s3://dr-vault/shop", "vault = \"s3://dr-vault/shop\""),
             (Place::File, "hook h(app = machine) {\n  needs = []\n}", "hook h(app: machine) {\n  needs = []\n}"),
             (Place::Test, "expect status = done", "expect status == done"),
             (Place::Plan, "= hq -> dr", "move = hq -> dr"),
