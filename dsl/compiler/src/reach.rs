@@ -1,6 +1,6 @@
 //! What has to be within reach when a site is gone, and out of reach in a drill: secrets whose only keyring burns with the
 //! source (E0805), name servers that nobody answers for at the other site (E0513), a machine through which a drill's copies
-//! get out of their bubble (E0508).
+//! get out of their bubble (E0508), addresses of a site that the plan does not touch (E0518).
 
 use crate::Program;
 use crate::context::Context;
@@ -8,6 +8,7 @@ use crate::model::{PlanModel, VerbModel};
 use crate::names::Kind as Named;
 use crate::readiness::rising_steps;
 use crate::routes::RouteModel;
+use crate::suggest::listed;
 use crate::value::Value;
 use muster_diagnostics::{Diagnostic, Span};
 use muster_runsheet::{Direction, Kind, Need, Operation, Otherwise, SecretRef, TestNetwork};
@@ -21,6 +22,47 @@ pub(crate) fn check(cx: &Context<'_>, program: &Program, plan: &PlanModel, keyri
     check_keyrings(cx, program, plan, keyrings);
     check_resolvers(cx, plan);
     check_doors(cx, plan);
+    check_addresses(cx, plan);
+}
+
+/// Addresses of the plan's sites are translated; one of another site stays as it is written.
+fn check_addresses(cx: &Context<'_>, plan: &PlanModel) {
+    let ends: BTreeSet<&str> =
+        [Some(&plan.from), Some(&plan.to), plan.back.as_ref()].into_iter().flatten().map(String::as_str).collect();
+    let has = |site: &str, ip: IpAddr| {
+        cx.sites.get(site).is_some_and(|site| site.networks.values().any(|(network, _)| network.contains(ip)))
+    };
+    let mut said: BTreeSet<IpAddr> = BTreeSet::new();
+    for (step, _) in rising_steps(plan) {
+        let (VerbModel::Run { arguments, .. } | VerbModel::Check { arguments, .. }) = &step.verb else { continue };
+        for ip in arguments.values().flat_map(addresses_in) {
+            let elsewhere = cx.sites.keys().find(|site| !ends.contains(site.as_str()) && has(site, ip));
+            let Some(site) = elsewhere.filter(|_| !ends.iter().any(|site| has(site, ip))) else { continue };
+            if said.insert(ip) {
+                cx.push(
+                    Diagnostic::warning(
+                        518,
+                        format!("{ip} is an address of `{site}`, which plan `{}` does not touch", plan.name),
+                        step.span,
+                        "stays as it is written",
+                    )
+                    .note(format!(
+                        "addresses of {} are translated for wherever machines land",
+                        listed(ends.iter().copied())
+                    ))
+                    .help(format!("write the address at `{}`; or leave it, if `{site}` is meant", plan.from)),
+                );
+            }
+        }
+    }
+}
+
+fn addresses_in(value: &Value) -> Vec<IpAddr> {
+    match value {
+        Value::Ip(ip) => vec![*ip],
+        Value::List(items) => items.iter().flat_map(addresses_in).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// A secret that a failover opens.

@@ -72,6 +72,7 @@ pub const PAGES: &[(u16, &str)] = &[
     (515, include_str!("../pages/E0515.md")),
     (516, include_str!("../pages/E0516.md")),
     (517, include_str!("../pages/E0517.md")),
+    (518, include_str!("../pages/E0518.md")),
     (601, include_str!("../pages/E0601.md")),
     (602, include_str!("../pages/E0602.md")),
     (603, include_str!("../pages/E0603.md")),

@@ -74,11 +74,13 @@ fn the_way_home_may_end_at_another_site() {
     let refused = shop.type_in(&["reprotect", "shop"]).ends(3);
     refused.says(&["production is at `hq2` for good", "write `move = hq2 -> dr`"]);
     shop.write_plan("shop.plan", |text| {
-        let moved = text.replace("move = hq -> dr back hq2", "move = hq2 -> dr").replace("10.10.", "10.61.");
-        moved.replace("{ hq, dr, hq2", "{ dr, hq2")
+        text.replace("move = hq -> dr back hq2", "move = hq2 -> dr").replace("{ hq, dr, hq2", "{ dr, hq2")
     });
     // The dead site still stands in the files, and is the only one that does not answer.
     shop.type_in(&["inventory", "pull"]);
+    let stale = shop.type_in(&["check"]).ends(0);
+    stale.says(&["warning[E0518]: 10.10.20.11 is an address of `hq`", "write the address at `hq2`"]);
+    shop.write_plan("shop.plan", |text| text.replace("10.10.", "10.61."));
     shop.play(&["reprotect", "shop"]);
     shop.type_in(&["replicate", "--once"]).ends(0);
     shop.play(&["failover", "--planned", "shop"]);
