@@ -551,8 +551,8 @@ impl Commit {
     }
 }
 
-fn gave_way(group: &GroupName) -> Failure {
-    Failure::refused(format!("the cycle of `{group}` gave way to a recovery"))
+pub(crate) fn gave_way(group: &GroupName) -> Failure {
+    Failure::refused(format!("the work on `{group}` gave way to a recovery, or to a person's word"))
 }
 
 /// One order for a group that is cut together, else one per machine.

@@ -12,7 +12,7 @@
 //! lineage, so that what is lost on the way tells nobody anything, and what was changed on the way is found.
 
 use crate::catalogue::put;
-use crate::cycle::Wish;
+use crate::cycle::{Wish, gave_way};
 use crate::records::*;
 use crate::replicator::Replicator;
 use futures::{StreamExt, TryStreamExt};
@@ -124,6 +124,7 @@ impl Replicator {
     ) -> Result<SeedReport> {
         let gate = self.gate(group);
         let _work = gate.work.lock().await;
+        let mut interrupts = gate.interrupts();
         let mut protection = self.catalogue.protection(group).await?;
         let Some(seed) = self.catalogue.seed(group).await? else {
             return Err(Failure::refused(format!("no seed of the group `{group}` was exported"))
@@ -154,7 +155,13 @@ impl Replicator {
             }
         };
         let copies: Vec<_> = segments.iter().map(take_over).collect();
-        futures::stream::iter(copies).buffer_unordered(COPIES_AT_ONCE).try_collect::<Vec<()>>().await?;
+        let copies = futures::stream::iter(copies).buffer_unordered(COPIES_AT_ONCE).try_collect::<Vec<()>>();
+        // Whoever pauses or gives up the group does not wait for hours; the next import goes on from here.
+        tokio::select! {
+            biased;
+            _ = interrupts.changed() => return Err(gave_way(group)),
+            copied = copies => copied?,
+        };
         let report = SeedReport {
             group: group.clone(),
             point: seed.point.summary.id.clone(),
