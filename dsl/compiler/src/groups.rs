@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::facts::{Facts, Shape, word};
+use crate::machines::MachineEntry;
 use crate::names::Kind;
 use crate::suggest::{listed, nearest};
 use crate::value::{Env, Type, Value};
@@ -231,7 +232,11 @@ impl Context<'_> {
         };
         let chosen: Vec<Value> =
             machines.iter().filter(|(_, facts)| fits(facts)).map(|(name, _)| Value::Machine((*name).clone())).collect();
-        if chosen.is_empty() && !self.is_inventory_unread() {
+        // One that could not be read may be among those meant.
+        let is_unread = |entry: &MachineEntry| {
+            entry.declared.as_ref().is_some_and(|(at, _)| *at == site) && !entry.at.contains_key(&site)
+        };
+        if chosen.is_empty() && !self.is_inventory_unread() && !self.machines.values().any(is_unread) {
             return self.report(nothing_chosen(&site, call, &conditions, &machines));
         }
         (!chosen.is_empty()).then_some(Value::List(chosen))

@@ -1,7 +1,7 @@
 //! Machines, from the inventory and from the text, and what they become at other sites.
 
 use crate::context::{Context, Said, UNKNOWN_MACHINE};
-use crate::facts::{Facts, Shape, word};
+use crate::facts::{Facts, Shape, is_misspelt, word};
 use crate::names::Kind;
 use crate::providers::provider;
 use crate::routes::unknown_network;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 const MACHINE: Shape = Shape {
     what: "a machine",
-    known: &["disks", "network", "ip", "mac", "cpus", "memory"],
+    known: &["disks", "network", "ip", "mac", "cpus", "memory", "tags"],
     required: &["disks", "network"],
     conditional: &[],
 };
@@ -259,6 +259,12 @@ fn read_machine(
     let memory = number("memory", &Type::Size);
     let disks = facts.expr(cx, "disks").and_then(|expr| read_disks(cx, module, expr));
     let nic = read_nic(cx, module, machine, site, facts);
+    let tags = match facts.expr(cx, "tags") {
+        Some(expr) => read_tags(cx, module, expr),
+        // What is misspelt has been said, and a query that misses its tags is not to blame.
+        None if is_misspelt(&MACHINE, &machine.facts, "tags") => None,
+        None => Some(Vec::new()),
+    };
     Some(MachineFacts {
         name: machine.name.text.as_str().into(),
         cpus: u32::try_from(cpus?.unwrap_or(CPUS_DEFAULT)).unwrap_or(u32::MAX),
@@ -270,8 +276,18 @@ fn read_machine(
         churn_bytes_per_second: 0,
         churn: None,
         containers: BTreeMap::new(),
-        tags: Vec::new(),
+        tags: tags?,
     })
+}
+
+/// `["front", "shop"]`, in the order of the alphabet.
+fn read_tags(cx: &Context<'_>, module: usize, expr: &ast::Expr) -> Option<Vec<String>> {
+    let Value::List(items) = cx.expect(module, &Env::new(), expr, &Type::List(Box::new(Type::Text)))? else {
+        return None;
+    };
+    let tags: BTreeSet<String> =
+        items.into_iter().filter_map(|item| if let Value::Text(tag) = item { Some(tag) } else { None }).collect();
+    Some(tags.into_iter().collect())
 }
 
 /// `["os", "data"]`, or with sizes `[disk("os", 10GiB)]`.
@@ -357,6 +373,10 @@ fn derived_mac(name: &str) -> String {
 /// What the text says must be what was found: E0302 at the line that differs.
 fn agree(cx: &Context<'_>, machine: &ast::Machine, facts: &Facts<'_>, found: &MachineFacts, written: &MachineFacts) {
     let names = |disks: &[DiskFacts]| disks.iter().map(|disk| disk.name.to_string()).collect::<Vec<_>>().join(", ");
+    let tags = |facts: &MachineFacts| {
+        let tags: BTreeSet<&str> = facts.tags.iter().map(String::as_str).collect();
+        tags.into_iter().collect::<Vec<_>>().join(", ")
+    };
     let (nic, other) = (written.nics.first(), found.nics.first());
     let ip = |nic: Option<&NicShape>| nic.and_then(|nic| nic.ip).map_or("none".to_owned(), |ip: IpAddr| ip.to_string());
     let pairs = [
@@ -374,6 +394,7 @@ fn agree(cx: &Context<'_>, machine: &ast::Machine, facts: &Facts<'_>, found: &Ma
         ),
         ("cpus", written.cpus.to_string(), found.cpus.to_string()),
         ("memory", written.memory_bytes.to_string(), found.memory_bytes.to_string()),
+        ("tags", tags(written), tags(found)),
     ];
     for (word, text, inventory) in pairs {
         let Some(fact) = facts.get(word).filter(|_| text != inventory) else { continue };

@@ -23,7 +23,8 @@ const ITEMS: [&str; 18] = [
     "edition", "use", "let", "secret", "site", "route", "place", "machine", "window", "team", "policy", "group",
     "hook", "probe", "template", "plan", "test", "network",
 ];
-const VERBS: [&str; 10] = ["start", "stop", "create", "check", "run", "apply", "approve", "manual", "wait", "notify"];
+pub(crate) const VERBS: [&str; 10] =
+    ["start", "stop", "create", "check", "run", "apply", "approve", "manual", "wait", "notify"];
 /// Verbs that only the compiler writes.
 const DERIVED: [&str; 14] = [
     "verify",
@@ -172,7 +173,9 @@ fn mended(diagnostic: Diagnostic, line: Span, text: &str, found: &Repair) -> Dia
     let applicability = if found.certain { Applicability::Certain } else { Applicability::Maybe };
     let words = found.words(text);
     let help = match diagnostic.help.as_deref().and_then(|help| help.strip_prefix("it is written ")) {
-        Some(form) if !words.starts_with("did you mean") => format!("{words}: it is written {form}"),
+        Some(form) if !words.starts_with("did you mean") && !words.contains(';') => {
+            format!("{words}: it is written {form}")
+        }
         None => match diagnostic.help.as_deref().filter(|help| help.starts_with("names are")) {
             Some(rule) => format!("{words} {rule}"),
             None => words,

@@ -4,7 +4,7 @@
 //! It knows nothing about names: whether `db` is a machine is not asked here. A line in which two edits would be needed
 //! has no repair.
 
-use crate::explain::Place;
+use crate::explain::{Place, VERBS};
 use crate::grammar::{Rule, is_readable};
 use muster_diagnostics::only_nearest;
 use std::ops::Range;
@@ -77,6 +77,9 @@ impl Repair {
     pub(crate) fn words(&self, line: &str) -> String {
         let was = line.get(self.at.clone()).unwrap_or("").trim();
         let now = self.replacement.trim();
+        if now.starts_with(';') && now.len() > 1 {
+            return "part them with `;`".to_owned();
+        }
         match (was.is_empty(), now.is_empty()) {
             (true, _) => format!("add the missing `{now}`"),
             (_, true) => format!("delete `{was}`"),
@@ -98,12 +101,14 @@ pub(crate) fn repair(place: Place, line: &str, from: usize) -> Option<Repair> {
         return None;
     }
     trials
-        .join(&tokens, &near)
+        .part(&tokens)
+        .or_else(|| trials.join(&tokens, &near))
         .or_else(|| trials.replace(&tokens, &near, place))
         .or_else(|| trials.replace_mark(&tokens))
         .or_else(|| trials.begin(&tokens, place))
         .or_else(|| trials.insert(&tokens, failing, inner_of(place, line)))
         .or_else(|| trials.quote(from))
+        .or_else(|| trials.bare_addresses())
         .or_else(|| trials.remove(&tokens, &near))
 }
 
@@ -175,6 +180,58 @@ impl Trials<'_> {
         let end = self.head.get(from..)?.find(ends).map_or(self.head.len(), |length| from + length);
         let quoted = format!("\"{}\"", self.head.get(start..end).filter(|text| !text.is_empty())?);
         self.reads(start..end, &quoted).then_some(Repair { at: start..end, replacement: quoted, certain: false })
+    }
+
+    /// Several facts or steps that nothing parts.
+    fn part(&mut self, tokens: &[Range<usize>]) -> Option<Repair> {
+        if self.head != self.line {
+            return None;
+        }
+        let mut ends: Vec<usize> = Vec::new();
+        let mut start = 0;
+        let mut tried = tokens;
+        while !self.is_one(start..self.head.len()) {
+            let next = tried.iter().enumerate().skip(1).find_map(|(index, token)| {
+                let end = tried.get(index - 1)?.end;
+                let starts_line = self.head.get(token.clone())?.starts_with(is_word);
+                (starts_line && self.is_one(start..end) && self.could_begin(token)).then_some((index, end))
+            });
+            let (index, end) = next?;
+            ends.push(end);
+            tried = tried.get(index..)?;
+            start = tried.first()?.start;
+        }
+        let (first, last) = (*ends.first()?, *ends.last()?);
+        let mut replacement = self.head.get(first..last)?.to_owned();
+        for end in ends.iter().rev() {
+            replacement.insert(end - first, ';');
+        }
+        Some(Repair { at: first..last, replacement, certain: true })
+    }
+
+    fn is_one(&mut self, at: Range<usize>) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        let Some(text) = self.head.get(at) else { return false };
+        balanced(text) && self.rules.iter().any(|rule| is_readable(*rule, text))
+    }
+
+    /// Whether a line of its own could begin with this word.
+    fn could_begin(&self, token: &Range<usize>) -> bool {
+        let rest = self.head.get(token.end..).unwrap_or("").trim_start();
+        let is_fact = rest.starts_with('=') && !rest.starts_with("==");
+        is_fact || self.head.get(token.clone()).is_some_and(|word| VERBS.contains(&word))
+    }
+
+    /// `[2001:db8::10]` is written so where a port follows, and nowhere else.
+    fn bare_addresses(&mut self) -> Option<Repair> {
+        let begin = self.head.find('[')?;
+        let end = self.head.rfind(']')? + 1;
+        let inside = self.head.get(begin..end).filter(|text| text.contains("::") || text.matches(':').count() >= 7)?;
+        let replacement = inside.replace(['[', ']'], "");
+        self.reads(begin..end, &replacement).then_some(Repair { at: begin..end, replacement, certain: true })
     }
 
     /// A number and its unit that a blank has parted.
@@ -446,6 +503,13 @@ mod tests {
             (Place::Body, "db guest() within 4m", "check db guest() within 4m"),
             (Place::Plan, "move = hq dr", "move = hq -> dr"),
             (Place::Plan, "rto = 15 m", "rto = 15m"),
+            (Place::Facts, "cpus = 4 memory = 8GiB disks = [\"os\"]", "cpus = 4; memory = 8GiB; disks = [\"os\"]"),
+            (
+                Place::Body,
+                "start db within 5m check db guest() within 4m",
+                "start db within 5m; check db guest() within 4m",
+            ),
+            (Place::Route, "[2001:db8::10] <-> [2001:db8:60::9]", "2001:db8::10 <-> 2001:db8:60::9"),
             (Place::Body, "start db within 1 h", "start db within 1h"),
             (Place::Plan, "move = hq <-> dr", "move = hq -> dr"),
             (Place::Route, "data -> data test isolated", "data <-> data test isolated"),

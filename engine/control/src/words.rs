@@ -98,6 +98,9 @@ fn output_words(output: &StepOutput) -> String {
             let first = text.lines().next().unwrap_or("");
             if first.is_empty() { String::new() } else { format!(": {first}") }
         }
+        StepOutput::Bytes { fetched: 0, compared: 0, written: 0, notes } if !notes.is_empty() => {
+            format!(": {}", notes.join("; "))
+        }
         StepOutput::Bytes { fetched, compared, written, notes } => {
             let mib = |bytes: &u64| *bytes as f64 / f64::from(1 << 20);
             let mut text = format!(

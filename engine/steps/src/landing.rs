@@ -74,7 +74,10 @@ impl Steps {
     }
 
     async fn land(&self, cx: StepContext<'_>, site: &SiteName, order: &LandOrder) -> Result<StepOutput> {
-        let report = at(site, self.site(site)?.land(order, cx.progress).await)?;
+        let mut report = at(site, self.site(site)?.land(order, cx.progress).await)?;
+        if order.mode == LandMode::Instant {
+            report.notes.insert(0, "boots from the vault; its disks follow in the background".into());
+        }
         Ok(StepOutput::Bytes {
             fetched: report.fetched_bytes,
             compared: report.compared_bytes,
