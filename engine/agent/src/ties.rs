@@ -59,8 +59,8 @@ impl Ties {
     ) -> Result<BTreeMap<DiskName, DiskBacking>> {
         let server = self.server().await?;
         let socket = server
-            .path()
-            .to_str()
+            .socket()
+            .and_then(Path::to_str)
             .ok_or_else(|| Failure::permanent("the path of the site's folder is not utf-8"))?
             .to_owned();
         let mut replicas = BTreeMap::new();

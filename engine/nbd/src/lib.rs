@@ -9,7 +9,9 @@
 //! Fixed newstyle negotiation with `NBD_OPT_GO`, structured replies and metadata contexts (`base:allocation`,
 //! `qemu:dirty-bitmap:NAME`). The server's exports are read-only: what a landed machine writes goes to its own overlay.
 //!
-//! Not here: TLS (only Unix sockets, mode 0600), old-style negotiation, writable exports, the kernel's nbd device.
+//! A server listens at a Unix socket of mode 0600, or at a port where both sides show a certificate.
+//!
+//! Not here: TLS in the client (it only calls Unix sockets), old-style negotiation, writable exports, the kernel's nbd device.
 //!
 //! Architecture invariant: nothing a peer sends can panic this crate, make it allocate more than the limits in
 //! [`limits`], or make a negotiation last for ever.

@@ -6,6 +6,7 @@ mod support;
 
 use muster_nbd::Server;
 use muster_ports::*;
+use muster_tls::{Authority, Role};
 use muster_vault::{KeySource, Vault, is_zero};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -46,6 +47,7 @@ async fn well(program: &'static str, arguments: &[&str]) -> String {
 struct Bench {
     folder: tempfile::TempDir,
     server: Server,
+    source: Arc<dyn BlockSource>,
     disk: PathBuf,
     url: String,
 }
@@ -76,9 +78,10 @@ impl Bench {
         let image = ReplicaImage { vault: vault_url, point: "p".into(), size_bytes: SIZE, segments };
         let socket = folder.path().join("m.sock");
         let server = Server::bind_unix(&socket).await.unwrap();
-        server.export("db/root", Arc::new(vault.replica(&image))).unwrap();
+        let source: Arc<dyn BlockSource> = Arc::new(vault.replica(&image));
+        server.export("db/root", source.clone()).unwrap();
         let url = url("db/root", &socket);
-        Self { folder, server, disk, url }
+        Self { folder, server, source, disk, url }
     }
 
     fn path(&self, name: &str) -> String {
@@ -169,4 +172,57 @@ async fn fio(url: &str, order: &str, jobs: &str) -> (bool, String) {
     let rest = ["--ioengine=nbd", "--iodepth=16", "--group_reporting", &uri, &size, &order, &jobs];
     let (well, answer, said) = foreign("fio", &[&CHECKED[..], &rest[..]].concat()).await;
     (well, answer + &said)
+}
+
+/// Folders with certificates for both sides, and one of a stranger.
+fn certificates(bench: &Bench) -> [String; 2] {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    ["ours", "strange"].map(|name| {
+        let authority = Authority::make(&bench.folder.path().join(format!("{name}-ca")), &SystemClock).unwrap();
+        let folder = bench.folder.path().join(name);
+        authority.issue(&folder, &[Role::Server, Role::Client], &names, &SystemClock).unwrap();
+        folder.display().to_string()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_the_same_disk_comes_and_only_to_whom_the_authority_knows() {
+    let bench = Bench::new(|_| {}).await;
+    let disk = std::fs::read(&bench.disk).unwrap();
+    let [ours, strange] = certificates(&bench);
+    let acceptor = muster_tls::acceptor(ours.as_ref()).unwrap();
+    let server = Server::bind_tls("127.0.0.1:0".parse().unwrap(), acceptor).await.unwrap();
+    server.export("db/root", bench.source.clone()).unwrap();
+    let port = server.address().unwrap().port();
+
+    let url = |folder: &str| format!("nbds://localhost:{port}/db/root?tls-certificates={folder}");
+    let info: Value = serde_json::from_str(&well("nbdinfo", &["--json", &url(&ours)]).await).unwrap();
+    assert_eq!((&info["TLS"], &info["structured"]), (&true.into(), &true.into()), "{info}");
+    let copy = bench.path("copy");
+    well("nbdcopy", &["--connections=4", "--requests=16", &url(&ours), &copy]).await;
+    assert!(std::fs::read(&copy).unwrap() == disk, "the copy differs");
+
+    let credentials = |folder: &str| format!("tls-creds-x509,id=tls,endpoint=client,verify-peer=yes,dir={folder}");
+    let image =
+        format!("driver=nbd,server.type=inet,server.host=127.0.0.1,server.port={port},export=db/root,tls-creds=tls");
+    let compare = |folder: &str| {
+        let (object, local) = (credentials(folder), format!("driver=raw,file.filename={}", bench.disk.display()));
+        ["compare".into(), "--object".into(), object, "--image-opts".into(), local, image.clone()]
+    };
+    let said = well("qemu-img", &compare(&ours).each_ref().map(String::as_str)).await;
+    assert!(said.contains("Images are identical"), "{said}");
+
+    let (well, _, said) = foreign("qemu-img", &compare(&strange).each_ref().map(String::as_str)).await;
+    assert!(!well && said.contains("certificate"), "{said}");
+    let (well, ..) = foreign("nbdinfo", &[&url(&strange)]).await;
+    assert!(!well, "a stranger was let in");
+    // Who believes the server and shows nothing, and who does not speak TLS.
+    let (well, _, said) = foreign("nbdinfo", &[&format!("nbds://localhost:{port}/db/root")]).await;
+    assert!(!well, "{said}");
+    let (well, _, said) = foreign("qemu-img", &["info", &format!("nbd://127.0.0.1:{port}/db/root")]).await;
+    assert!(!well && said.contains("TLS"), "{said}");
+    let (well, _, said) = foreign("nbdinfo", &["--list", &format!("nbd://127.0.0.1:{port}/")]).await;
+    assert!(!well && !said.contains("db/root"), "{said}");
+    server.shutdown().await;
+    bench.server.shutdown().await;
 }

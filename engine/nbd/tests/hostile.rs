@@ -4,14 +4,16 @@
 mod support;
 
 use muster_nbd::{BASE_ALLOCATION, Client, Server};
+use muster_ports::SystemClock;
+use muster_tls::{Authority, Role};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use support::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 
 /// Well above what an honest answer takes, well below every limit of the crate.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,13 +38,18 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Sends `bytes` and waits until the server hangs up.
 async fn poke(socket: &Path, bytes: &[u8]) {
-    let mut stream = UnixStream::connect(socket).await.unwrap();
+    poke_at(UnixStream::connect(socket).await.unwrap(), bytes).await;
+}
+
+/// What the server said.
+async fn poke_at(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> Vec<u8> {
     // The server may hang up before it has read everything.
     let _ = stream.write_all(bytes).await;
     let _ = stream.shutdown().await;
     let mut sink = Vec::new();
     let answer = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut sink)).await;
     assert!(answer.is_ok(), "the server neither answers nor hangs up");
+    sink
 }
 
 /// A well-formed way into transmission, so that random bytes reach the requests too.
@@ -132,6 +139,25 @@ proptest! {
             poke(&socket, &bytes).await;
             let client = Client::connect_unix(&socket, "disk", &[BASE_ALLOCATION]).await.unwrap();
             client.read_at(0, &mut [0; 512]).await.unwrap();
+        });
+        prop_assert_eq!(PANICS.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn without_a_certificate_a_port_tells_nobody_what_it_has(bytes in to_server()) {
+        count_panics();
+        runtime().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let authority = Authority::make(&folder.path().join("ca"), &SystemClock).unwrap();
+            authority.issue(folder.path(), &[Role::Server], &["localhost".into()], &SystemClock).unwrap();
+            let acceptor = muster_tls::acceptor(folder.path()).unwrap();
+            let server = Server::bind_tls("127.0.0.1:0".parse().unwrap(), acceptor).await.unwrap();
+            server.export("disk", Arc::new(MemoryDisk::patterned(4 << 20))).unwrap();
+            for _ in 0..2 {
+                let said = poke_at(TcpStream::connect(server.address().unwrap()).await.unwrap(), &bytes).await;
+                assert!(said.starts_with(b"NBDMAGICIHAVEOPT"));
+                assert!(!said.windows(4).any(|word| word == b"disk"), "it named its export");
+            }
         });
         prop_assert_eq!(PANICS.load(Ordering::SeqCst), 0);
     }

@@ -27,7 +27,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     // A report is told from a run's records, its estimates beside its real times.
     ("muster-evidence", &["muster-ports", "muster-runsheet", "muster-journal", "muster-forecast"]),
     ("muster-hooks", &["muster-ports", "muster-runsheet", "muster-journal"]),
-    ("muster-nbd", &["muster-ports"]),
+    // Who is who on a wire, for whatever listens on one.
+    ("muster-tls", &["muster-ports"]),
+    ("muster-nbd", &["muster-ports", "muster-tls"]),
     ("muster-vault", &["muster-ports"]),
     ("muster-replication", &["muster-ports", "muster-runsheet", "muster-vault"]),
     // What is in a vault is brought out of it: served to qemu-img, laid over a disk, read file by file.

@@ -1,7 +1,8 @@
-//! The server: read-only exports of block sources on one Unix socket.
+//! The server: read-only exports of block sources on one Unix socket, or on a TCP port behind mutual TLS.
 //!
 //! Exports come and go while the server runs; withdrawing one hangs up on its clients. The socket's file has mode
-//! 0600 from its first moment: it is made under another name and then moved to its place.
+//! 0600 from its first moment: it is made under another name and then moved to its place. On a port nothing is said of
+//! the exports before the client has shown a certificate (`FORCEDTLS` of the protocol).
 
 mod export;
 mod negotiation;
@@ -10,11 +11,13 @@ mod session;
 use crate::limits::*;
 use export::Exports;
 use muster_ports::{BlockSource, Failure, Result};
+use muster_tls::TlsAcceptor;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -22,10 +25,35 @@ use tokio::time::timeout;
 /// Serves until it is shut down or dropped; then the socket's file is gone.
 #[derive(Debug)]
 pub struct Server {
-    path: PathBuf,
+    place: Place,
     exports: Exports,
     stop: watch::Sender<bool>,
     accepting: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Socket(PathBuf),
+    Port(SocketAddr),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(out),
+            Self::Port(address) => address.fmt(out),
+        }
+    }
+}
+
+enum Listener {
+    Socket(UnixListener),
+    Port(TcpListener, TlsAcceptor),
+}
+
+enum Caller {
+    Socket(UnixStream),
+    Port(TcpStream, TlsAcceptor),
 }
 
 impl Server {
@@ -39,14 +67,38 @@ impl Server {
         }
         refuse_if_served(path).await.map_err(|failure| failure.during(what()))?;
         let listener = listen(path).map_err(|error| Failure::from(error).during(what()))?;
+        Ok(Self::begin(Place::Socket(path.to_owned()), Listener::Socket(listener)))
+    }
+
+    /// Listens at `address`, where port 0 is any free one. Whom `acceptor` does not believe is told nothing.
+    pub async fn bind_tls(address: SocketAddr, acceptor: TlsAcceptor) -> Result<Self> {
+        let what = |error: std::io::Error| Failure::from(error).during(format!("serve disks at {address}"));
+        let listener = TcpListener::bind(address).await.map_err(what)?;
+        let address = listener.local_addr().map_err(what)?;
+        Ok(Self::begin(Place::Port(address), Listener::Port(listener, acceptor)))
+    }
+
+    fn begin(place: Place, listener: Listener) -> Self {
         let exports = Exports::default();
         let (stop, stopping) = watch::channel(false);
         let accepting = Some(tokio::spawn(accept(listener, exports.clone(), stopping)));
-        Ok(Self { path: path.to_owned(), exports, stop, accepting })
+        Self { place, exports, stop, accepting }
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Where it listens, when that is a Unix socket.
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Socket(path) => Some(path),
+            Place::Port(_) => None,
+        }
+    }
+
+    /// Where it listens, when that is a port.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.place {
+            Place::Socket(_) => None,
+            Place::Port(address) => Some(*address),
+        }
     }
 
     /// Serves `source` under `name`; what was served under it before is withdrawn.
@@ -71,7 +123,7 @@ impl Server {
         if let Some(accepting) = self.accepting.take()
             && let Err(error) = accepting.await
         {
-            tracing::error!(%error, socket = %self.path.display(), "the nbd server ended badly");
+            tracing::error!(%error, at = %self.place, "the nbd server ended badly");
         }
     }
 }
@@ -83,7 +135,9 @@ impl Drop for Server {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
         }
-        let _ = std::fs::remove_file(&self.path);
+        if let Place::Socket(path) = &self.place {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -121,7 +175,7 @@ fn listen(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// Accepts until told to stop; its connections end with it.
-async fn accept(listener: UnixListener, exports: Exports, mut stopping: watch::Receiver<bool>) {
+async fn accept(listener: Listener, exports: Exports, mut stopping: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(SERVER_CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -129,10 +183,13 @@ async fn accept(listener: UnixListener, exports: Exports, mut stopping: watch::R
             _ = stopping.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next() => {}
             accepted = next_client(&listener, &room) => {
-                let Some((stream, permit)) = accepted else { continue };
+                let Some((caller, permit)) = accepted else { continue };
                 let exports = exports.clone();
                 connections.spawn(async move {
-                    session::serve(stream, &exports).await;
+                    match caller {
+                        Caller::Socket(stream) => session::serve(stream, &exports).await,
+                        Caller::Port(stream, acceptor) => session::serve_tls(stream, &acceptor, &exports).await,
+                    }
                     drop(permit);
                 });
             }
@@ -142,12 +199,20 @@ async fn accept(listener: UnixListener, exports: Exports, mut stopping: watch::R
 }
 
 async fn next_client(
-    listener: &UnixListener,
+    listener: &Listener,
     room: &Arc<Semaphore>,
-) -> Option<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(Caller, tokio::sync::OwnedSemaphorePermit)> {
     let permit = room.clone().acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+    let accepted = match listener {
+        Listener::Socket(listener) => listener.accept().await.map(|(stream, _)| Caller::Socket(stream)),
+        Listener::Port(listener, acceptor) => listener.accept().await.and_then(|(stream, _)| {
+            // Requests are small and each waits for its answer.
+            stream.set_nodelay(true)?;
+            Ok(Caller::Port(stream, acceptor.clone()))
+        }),
+    };
+    match accepted {
+        Ok(caller) => Some((caller, permit)),
         Err(error) => {
             tracing::warn!(%error, "an nbd client could not be accepted");
             // Out of file descriptors: others have to end first, and asking again at once would only burn a core.

@@ -5,6 +5,7 @@ use crate::limits::*;
 use crate::server::export::{Export, Exports};
 use crate::wire::{self, Fields, greeting, info, option, reply, transmission};
 use crate::{BASE_ALLOCATION, wire::read_bytes};
+use muster_tls::{TlsAcceptor, server::TlsStream};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -42,6 +43,46 @@ pub(crate) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     exports: &Exports,
 ) -> Result<Option<Agreement>> {
+    let no_zeroes = greet(stream).await?;
+    agree(stream, exports, no_zeroes).await
+}
+
+/// Until TLS is spoken there is nothing to agree on but that. `None` when the client left in an orderly way.
+pub(crate) async fn negotiate_tls<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    acceptor: &TlsAcceptor,
+    exports: &Exports,
+) -> Result<Option<(TlsStream<S>, Agreement)>> {
+    let no_zeroes = greet(&mut stream).await?;
+    let mut asked = 0;
+    loop {
+        asked += 1;
+        if asked > OPTIONS_MAX {
+            return Err(Error::protocol(format!("a client with more than {OPTIONS_MAX} options")));
+        }
+        let (option, data) = read_option(&mut stream).await?;
+        let (kind, text): (_, &[u8]) = match option {
+            option::START_TLS if data.is_empty() => (reply::ACK, &[]),
+            option::START_TLS => (reply::ERR_INVALID, b"this option has no data"),
+            option::ABORT => (reply::ACK, &[]),
+            // There is no reply to this one but to hang up.
+            option::EXPORT_NAME => return Err(Error::protocol("a client wants an export without TLS")),
+            _ => (reply::ERR_TLS_REQUIRED, b"only with TLS"),
+        };
+        stream.write_all(&wire::encode_option_reply(option, kind, text)).await?;
+        match option {
+            option::ABORT => return Ok(None),
+            option::START_TLS if kind == reply::ACK => break,
+            _ => {}
+        }
+    }
+    let mut stream = acceptor.accept(stream).await?;
+    let agreement = agree(&mut stream, exports, no_zeroes).await?;
+    Ok(agreement.map(|agreement| (stream, agreement)))
+}
+
+/// Whether the client takes the old answer without its zeroes.
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<bool> {
     stream.write_u64(wire::SERVER_MAGIC).await?;
     stream.write_u64(wire::OPTION_MAGIC).await?;
     stream.write_u16(greeting::FIXED_NEWSTYLE | greeting::NO_ZEROES).await?;
@@ -49,7 +90,14 @@ pub(crate) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
     if flags & !u32::from(greeting::FIXED_NEWSTYLE | greeting::NO_ZEROES) != 0 {
         return Err(Error::protocol(format!("a client with unknown flags {flags:#x}")));
     }
-    let no_zeroes = flags & u32::from(greeting::NO_ZEROES) != 0;
+    Ok(flags & u32::from(greeting::NO_ZEROES) != 0)
+}
+
+async fn agree<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    exports: &Exports,
+    no_zeroes: bool,
+) -> Result<Option<Agreement>> {
     let mut negotiation = Negotiation { stream, exports, no_zeroes, structured: false, allocation_of: None };
     for _ in 0..OPTIONS_MAX {
         match negotiation.option().await? {
@@ -64,17 +112,21 @@ pub(crate) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
     Err(Error::protocol(format!("a client with more than {OPTIONS_MAX} options")))
 }
 
+async fn read_option<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(u32, Vec<u8>)> {
+    if stream.read_u64().await? != wire::OPTION_MAGIC {
+        return Err(Error::protocol("an option has the wrong magic"));
+    }
+    let option = stream.read_u32().await?;
+    let length = stream.read_u32().await?;
+    if length > OPTION_BYTES_MAX {
+        return Err(Error::protocol(format!("option {option} has {length} bytes")));
+    }
+    Ok((option, read_bytes(stream, length).await?.into()))
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Negotiation<'_, S> {
     async fn option(&mut self) -> Result<Next> {
-        if self.stream.read_u64().await? != wire::OPTION_MAGIC {
-            return Err(Error::protocol("an option has the wrong magic"));
-        }
-        let option = self.stream.read_u32().await?;
-        let length = self.stream.read_u32().await?;
-        if length > OPTION_BYTES_MAX {
-            return Err(Error::protocol(format!("option {option} has {length} bytes")));
-        }
-        let data = read_bytes(self.stream, length).await?;
+        let (option, data) = read_option(self.stream).await?;
         match option {
             option::EXPORT_NAME => self.export_name(&data).await,
             option::ABORT => {
@@ -104,6 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Negotiation<'_, S> {
             message.resize(message.len() + 124, 0);
         }
         self.stream.write_all(&message).await?;
+        self.stream.flush().await?;
         Ok(Next::Serve(export))
     }
 
@@ -200,7 +253,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Negotiation<'_, S> {
     }
 
     async fn reply(&mut self, option: u32, kind: u32, data: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(&wire::encode_option_reply(option, kind, data)).await?)
+        self.stream.write_all(&wire::encode_option_reply(option, kind, data)).await?;
+        Ok(self.stream.flush().await?)
     }
 }
 

@@ -6,32 +6,50 @@
 use crate::error::{Error, Result};
 use crate::limits::*;
 use crate::server::export::Exports;
-use crate::server::negotiation::{ALLOCATION_NUMBER, Agreement, negotiate};
+use crate::server::negotiation::{ALLOCATION_NUMBER, Agreement, negotiate, negotiate_tls};
 use crate::wire::{self, Request, chunk, command, errno};
 use crate::{ALLOCATION_HOLE, ALLOCATION_ZERO};
 use muster_ports::{BlockSource, Extent, ExtentKind, Failure};
+use muster_tls::TlsAcceptor;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Never fails: a bad client is its own problem, and worth a line at debug level.
 pub(crate) async fn serve(mut stream: UnixStream, exports: &Exports) {
+    if let Some(agreement) = agreed(negotiate(&mut stream, exports)).await {
+        let (reader, writer) = stream.into_split();
+        converse(reader, writer, agreement).await;
+    }
+}
+
+/// The same for a client that has to show who it is first.
+pub(crate) async fn serve_tls(stream: TcpStream, acceptor: &TlsAcceptor, exports: &Exports) {
+    if let Some((stream, agreement)) = agreed(negotiate_tls(stream, acceptor, exports)).await {
+        let (reader, writer) = tokio::io::split(stream);
+        converse(reader, writer, agreement).await;
+    }
+}
+
+async fn agreed<T>(negotiating: impl Future<Output = Result<Option<T>>>) -> Option<T> {
     let late = Err(Error::Late { doing: "negotiating", limit: NEGOTIATION_LIMIT });
-    let agreement = match timeout(NEGOTIATION_LIMIT, negotiate(&mut stream, exports)).await.unwrap_or(late) {
-        Ok(Some(agreement)) => agreement,
-        Ok(None) => return,
-        Err(error) => {
-            tracing::debug!(%error, "an nbd client left in mid-negotiation");
-            return;
-        }
-    };
+    timeout(NEGOTIATION_LIMIT, negotiating).await.unwrap_or(late).unwrap_or_else(|error| {
+        tracing::debug!(%error, "an nbd client left in mid-negotiation");
+        None
+    })
+}
+
+async fn converse<R, W>(reader: R, writer: W, agreement: Agreement)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
     let export = agreement.export.clone();
     tokio::select! {
-        ended = transmit(stream, agreement) => {
+        ended = transmit(reader, writer, agreement) => {
             if let Err(error) = ended {
                 tracing::debug!(export = export.name, %error, "an nbd client left without a goodbye");
             }
@@ -41,13 +59,16 @@ pub(crate) async fn serve(mut stream: UnixStream, exports: &Exports) {
 }
 
 /// What the tasks of one connection share.
-struct Session {
+struct Session<W> {
     agreement: Agreement,
-    writer: Mutex<OwnedWriteHalf>,
+    writer: Mutex<W>,
 }
 
-async fn transmit(stream: UnixStream, agreement: Agreement) -> Result<()> {
-    let (reader, writer) = stream.into_split();
+async fn transmit<R, W>(reader: R, writer: W, agreement: Agreement) -> Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
     let mut reader = BufReader::new(reader);
     let session = Arc::new(Session { agreement, writer: Mutex::new(writer) });
     let room = Arc::new(Semaphore::new(SERVER_IN_FLIGHT_MAX));
@@ -81,7 +102,7 @@ async fn transmit(stream: UnixStream, agreement: Agreement) -> Result<()> {
 }
 
 /// The data of a write that will be refused has to be taken off the socket first.
-async fn skip(reader: &mut BufReader<tokio::net::unix::OwnedReadHalf>, length: u32) -> Result<()> {
+async fn skip(reader: &mut (impl AsyncRead + Unpin), length: u32) -> Result<()> {
     if length > REQUEST_BYTES_MAX {
         return Err(Error::protocol(format!("a write of {length} bytes")));
     }
@@ -92,7 +113,7 @@ async fn skip(reader: &mut BufReader<tokio::net::unix::OwnedReadHalf>, length: u
     Ok(())
 }
 
-impl Session {
+impl<W: AsyncWrite + Unpin> Session<W> {
     fn source(&self) -> &dyn BlockSource {
         &*self.agreement.export.source
     }
@@ -157,9 +178,9 @@ impl Session {
             return self.fail_read(request, &failure).await;
         }
         let mut writer = self.writer.lock().await;
-        write(&mut writer, &[&wire::encode_simple_reply(request.cookie, 0)]).await?;
+        write(&mut *writer, &[&wire::encode_simple_reply(request.cookie, 0)]).await?;
         loop {
-            write(&mut writer, &[&data]).await?;
+            write(&mut *writer, &[&data]).await?;
             at += data.len() as u64;
             if at == end {
                 return Ok(());
@@ -264,12 +285,13 @@ impl Session {
     }
 }
 
-async fn write(writer: &mut OwnedWriteHalf, parts: &[&[u8]]) -> Result<()> {
+async fn write(writer: &mut (impl AsyncWrite + Unpin), parts: &[&[u8]]) -> Result<()> {
     let writing = async {
         for part in parts {
             writer.write_all(part).await?;
         }
-        Ok(())
+        // What is sealed may still wait for room on the wire.
+        Ok(writer.flush().await?)
     };
     let late = Error::Late { doing: "sending a reply", limit: REPLY_LIMIT };
     timeout(REPLY_LIMIT, writing).await.unwrap_or(Err(late))
