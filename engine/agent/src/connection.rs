@@ -5,12 +5,13 @@ use crate::frame::{self, FrameError};
 use crate::limits::*;
 use crate::progress::News;
 use crate::protocol::{Answer, Call, FromAgent, PROTOCOL, ToAgent};
+use crate::wire::{self, Line};
 use bytes::Bytes;
 use muster_ports::*;
+use muster_tls::Caller;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncRead, BufReader};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
@@ -68,7 +69,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(site: &SiteName, address: &str) -> Result<Self> {
+    pub(crate) async fn open(site: &SiteName, address: &str, caller: Option<&Caller>) -> Result<Self> {
         if address.is_empty() {
             return Err(Failure::permanent(format!("the plans name no agent for site `{site}`")).help(
                 "run `muster agent` where its manager can be reached, and add `agent = \"host:port\"` to the site",
@@ -76,16 +77,18 @@ impl Connection {
         }
         let unreachable = format!("site `{site}` does not answer at {address}");
         let opening = async {
-            let mut stream = TcpStream::connect(address).await.map_err(FrameError::Io)?;
-            stream.set_nodelay(true)?;
+            let mut line = match wire::call(site, address, caller).await? {
+                Ok(line) => line,
+                Err(failure) => return Ok(Err(failure)),
+            };
             let hello = frame::encode(&ToAgent::Hello { protocol: PROTOCOL, site: site.clone() });
             let hello = match hello {
                 Ok(hello) => hello,
                 Err(failure) => return Ok(Err(failure)),
             };
-            frame::write_frame(&mut stream, &hello).await?;
-            Ok::<_, FrameError>(match frame::read_frame::<FromAgent>(&mut stream).await? {
-                FromAgent::Hello { protocol: PROTOCOL, site: named } if named == *site => Ok(stream),
+            frame::write_frame(&mut line, &hello).await?;
+            Ok::<_, FrameError>(match frame::read_frame::<FromAgent>(&mut line).await? {
+                FromAgent::Hello { protocol: PROTOCOL, site: named } if named == *site => Ok(line),
                 FromAgent::Refuse { failure } => Err(failure),
                 _ => Err(Failure::permanent(format!("{address} does not greet like the agent of site `{site}`"))),
             })
@@ -94,7 +97,12 @@ impl Connection {
             Ok(Ok(greeted)) => Ok(Self::over(greeted?, unreachable)),
             Ok(Err(error @ (FrameError::Malformed(_) | FrameError::TooLong { .. }))) => {
                 let message = format!("what listens at {address} is not the agent of site `{site}`: {error}");
-                Err(Failure::permanent(message).help("correct the address of the site's agent"))
+                Err(Failure::permanent(message)
+                    .help("correct the address of the site's agent, or give this side its certificates"))
+            }
+            // A server that refuses a certificate says so when it is first read from.
+            Ok(Err(FrameError::Io(error))) if wire::is_disbelief(&error) => {
+                Err(wire::disbelieved(site, address, &error))
             }
             Ok(Err(error)) => Err(Failure::transient(format!("{unreachable}: {error}"))),
             Err(_) => {
@@ -103,8 +111,8 @@ impl Connection {
         }
     }
 
-    fn over(stream: TcpStream, unreachable: String) -> Self {
-        let (reader, writer) = stream.into_split();
+    fn over(line: Line, unreachable: String) -> Self {
+        let (reader, writer) = tokio::io::split(line);
         let calls = Arc::new(Calls { unreachable, table: Mutex::default() });
         let (outgoing, queue) = mpsc::channel(QUEUE_MAX);
         let mut tasks = JoinSet::new();

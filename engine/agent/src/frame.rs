@@ -74,7 +74,8 @@ pub(crate) async fn write_frame(writer: &mut (impl AsyncWrite + Unpin), message:
     for piece in message.chunks(WRITE_PIECE_BYTES) {
         timeout(WRITE_LIMIT, writer.write_all(piece)).await.map_err(|_| FrameError::Stuck)??;
     }
-    Ok(())
+    // What is sealed may still wait for room on the wire.
+    Ok(timeout(WRITE_LIMIT, writer.flush()).await.map_err(|_| FrameError::Stuck)??)
 }
 
 /// Writes what is queued, whole and in order, until all senders are gone.

@@ -12,8 +12,8 @@
 //! What the agent keeps below its folder: `nbd.sock`, the socket of its exports, and `ties/`, one file for each instance
 //! whose disks still need the replica they were landed from. Everything else is the provider's.
 //!
-//! Not here: mutual TLS. Who reaches the port commands the site, so [`serve`] refuses to listen on an unspecified
-//! address; until TLS has come the port belongs on loopback or into a network namespace of its own.
+//! Between machines both sides show certificates of one authority. Without them an agent listens on loopback only, and is
+//! called there only.
 //!
 //! An order says which control writer gave it ([`Token`]); one of a writer that was replaced is refused, however long it
 //! was on its way.
@@ -34,6 +34,7 @@ mod remote;
 mod run;
 mod server;
 mod ties;
+mod wire;
 
 pub use data_plane::{DataPlane, VaultPlane};
 pub use epochs::{Epochs, Token};

@@ -5,6 +5,7 @@ use crate::epochs::Token;
 use crate::protocol::{Answer, Call};
 use async_trait::async_trait;
 use muster_ports::*;
+use muster_tls::Caller;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -15,18 +16,25 @@ pub struct RemoteSite {
     site: SiteName,
     address: String,
     token: Option<Token>,
+    caller: Option<Caller>,
     connection: Mutex<Option<Arc<Connection>>>,
 }
 
 impl RemoteSite {
     /// `address` is `host:port` of the site agent.
     pub fn new(site: SiteName, address: impl Into<String>) -> Self {
-        Self { site, address: address.into(), token: None, connection: Mutex::new(None) }
+        Self { site, address: address.into(), token: None, caller: None, connection: Mutex::new(None) }
     }
 
     /// Every order says that this writer gave it: once a later one has been heard, the site refuses it.
     pub fn commanded_by(mut self, token: Token) -> Self {
         self.token = Some(token);
+        self
+    }
+
+    /// Who this side is. Without it only an agent on this machine is called.
+    pub fn called_as(mut self, caller: Option<Caller>) -> Self {
+        self.caller = caller;
         self
     }
 
@@ -40,7 +48,7 @@ impl RemoteSite {
         if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
-        let connection = Arc::new(Connection::open(&self.site, &self.address).await?);
+        let connection = Arc::new(Connection::open(&self.site, &self.address, self.caller.as_ref()).await?);
         *slot = Some(connection.clone());
         Ok(connection)
     }

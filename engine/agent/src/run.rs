@@ -3,8 +3,10 @@
 use crate::epochs::Epochs;
 use crate::limits::*;
 use crate::local::LocalSite;
-use crate::server::{refuse_open_address, serve_until};
+use crate::server::serve_until;
+use crate::wire::refuse_open_address;
 use muster_ports::*;
+use muster_tls::TlsAcceptor;
 use muster_vault::KeySource;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,8 +21,10 @@ pub struct AgentOptions {
     pub site: SiteName,
     /// The site's folder, shared with its provider; made if it is not there. Short, for the sockets in it.
     pub folder: PathBuf,
-    /// Where to listen, `host:port`. Not an unspecified address.
+    /// Where to listen, `host:port`. Without certificates a loopback address.
     pub listen: String,
+    /// Who this side is, and whom it believes: a folder as `muster_tls` reads it.
+    pub certificates: Option<PathBuf>,
     /// What opens the vaults. Read when a vault is first needed.
     pub key: KeySource,
 }
@@ -28,9 +32,11 @@ pub struct AgentOptions {
 /// Serves the site until SIGINT or SIGTERM. Prints nothing; tells `tracing` what happens. Nothing is started by itself:
 /// machines stay as they are when the agent comes and goes.
 pub async fn run_agent(provider: Arc<dyn Provider>, options: AgentOptions) -> Result<()> {
-    let AgentOptions { site: name, folder, listen, key } = options;
+    let AgentOptions { site: name, folder, listen, certificates, key } = options;
     let what = format!("start the agent of site `{name}`");
-    let addresses = addresses(&listen).await.map_err(|failure| failure.during(&what))?;
+    let acceptor =
+        certificates.as_deref().map(muster_tls::acceptor).transpose().map_err(|failure| failure.during(&what))?;
+    let addresses = addresses(&listen, acceptor.as_ref()).await.map_err(|failure| failure.during(&what))?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     std::fs::create_dir_all(&folder)
@@ -51,13 +57,13 @@ pub async fn run_agent(provider: Arc<dyn Provider>, options: AgentOptions) -> Re
         }
         tracing::info!("the site agent stops");
     };
-    let served = serve_until(listener, name, site, epochs, stop).await;
+    let served = serve_until(listener, acceptor, name, site, epochs, stop).await;
     resuming.abort();
     served
 }
 
 /// What to listen on, none of it open to everybody.
-async fn addresses(listen: &str) -> Result<Vec<SocketAddr>> {
+async fn addresses(listen: &str, acceptor: Option<&TlsAcceptor>) -> Result<Vec<SocketAddr>> {
     let found: Vec<SocketAddr> = lookup_host(listen)
         .await
         .map_err(|error| {
@@ -66,7 +72,7 @@ async fn addresses(listen: &str) -> Result<Vec<SocketAddr>> {
         })?
         .collect();
     for address in &found {
-        refuse_open_address(*address)?;
+        refuse_open_address(*address, acceptor)?;
     }
     Ok(found)
 }

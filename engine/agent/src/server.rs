@@ -1,15 +1,17 @@
 //! A site behind a TCP port.
 //!
-//! Until mutual TLS has come, who reaches the port commands the site: listen on loopback, or inside of a network
-//! namespace that only the engine reaches. An unspecified address (`0.0.0.0`, `::`) is refused.
+//! Whoever it lets in commands the site: with certificates whom their authority has signed, without them whoever is on this
+//! machine; any address but a loopback one is refused then.
 
 use crate::epochs::{Epochs, Token};
 use crate::frame::{self, FrameError};
 use crate::limits::*;
 use crate::progress::Newest;
 use crate::protocol::{Call, FromAgent, PROTOCOL, ToAgent};
+use crate::wire::{self, Line};
 use bytes::Bytes;
 use muster_ports::*;
+use muster_tls::TlsAcceptor;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::BufReader;
@@ -27,18 +29,19 @@ pub async fn serve(listener: TcpListener, site: Arc<dyn Site>) -> Result<()> {
 /// As [`serve`], with a memory of the writers that were heard.
 pub async fn serve_remembering(listener: TcpListener, site: Arc<dyn Site>, epochs: Epochs) -> Result<()> {
     let name = site.facts().await?.site;
-    serve_until(listener, name, site, epochs, std::future::pending()).await
+    serve_until(listener, None, name, site, epochs, std::future::pending()).await
 }
 
 /// Serves until `stop` is ready; then hangs up and waits for the effects under way, as long as the drain limit.
 pub(crate) async fn serve_until(
     listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
     name: SiteName,
     site: Arc<dyn Site>,
     epochs: Epochs,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    refuse_open_address(listener.local_addr()?)?;
+    wire::refuse_open_address(listener.local_addr()?, acceptor.as_ref())?;
     let calls = Arc::new(Semaphore::new(CALLS_MAX as usize));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -50,9 +53,14 @@ pub(crate) async fn serve_until(
             Some(_) = connections.join_next() => {}
             accepted = next_client(&listener, &room) => {
                 let Some((stream, peer, permit)) = accepted else { continue };
-                let agent = agent.clone();
+                let (agent, acceptor) = (agent.clone(), acceptor.clone());
                 connections.spawn(async move {
-                    if let Err(error) = agent.converse(stream).await {
+                    let conversing = async {
+                        // Who is slow to say who it is holds nobody up but itself, and not for ever.
+                        let line = timeout(CONNECT_LIMIT, wire::answer(stream, acceptor.as_ref())).await;
+                        agent.converse(line.map_err(|_| FrameError::Silence)??).await
+                    };
+                    if let Err(error) = conversing.await {
                         tracing::debug!(%peer, %error, "a client of the site agent has left");
                     }
                     drop(permit);
@@ -66,16 +74,6 @@ pub(crate) async fn serve_until(
         tracing::warn!("the site agent stops with effects under way; they are taken up again when they are asked for");
     }
     Ok(())
-}
-
-pub(crate) fn refuse_open_address(address: SocketAddr) -> Result<()> {
-    if !address.ip().to_canonical().is_unspecified() {
-        return Ok(());
-    }
-    let message =
-        format!("the site agent does not listen on {address}: everybody who reaches it would command the site");
-    Err(Failure::refused(message)
-        .help("give it a loopback address, or an address inside of the site's own network namespace"))
 }
 
 async fn next_client(
@@ -104,9 +102,8 @@ struct Agent {
 }
 
 impl Agent {
-    async fn converse(&self, stream: TcpStream) -> Result<(), FrameError> {
-        stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
+    async fn converse(&self, line: Line) -> Result<(), FrameError> {
+        let (reader, writer) = tokio::io::split(line);
         let mut reader = BufReader::new(reader);
         let (outgoing, queue) = mpsc::channel(QUEUE_MAX);
         let writing = tokio::spawn(frame::write_queue(writer, queue));

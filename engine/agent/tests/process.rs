@@ -17,6 +17,7 @@ fn options(folder: &Path, listen: &str) -> AgentOptions {
         site: "dr".into(),
         folder: folder.join("site"),
         listen: listen.to_owned(),
+        certificates: None,
         key: muster_vault::KeySource::File(folder.join("key")),
     }
 }

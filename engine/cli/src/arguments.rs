@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. Help texts are the man page.
 
 use crate::commands::bundle::BundleOptions;
+use crate::commands::certificate::CertificateCommand;
 use crate::commands::extract::{FilesCommand, MaterialiseOptions, MountOptions, RestoreOptions, ScanOptions};
 use crate::commands::foresee::Asked;
 use crate::commands::hook::HookCommand;
@@ -9,6 +10,7 @@ use crate::commands::test::TestOptions;
 use crate::commands::what_if::Circumstances;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use muster_ports::Result;
+use muster_tls::Caller;
 use muster_vault::{KeySource, Passphrase};
 use std::path::PathBuf;
 
@@ -44,6 +46,10 @@ pub struct Common {
     /// File whose first line is a passphrase of the vault.
     #[arg(long, global = true, value_name = "FILE", env = "MUSTER_PASSPHRASE_FILE", conflicts_with = "key_file")]
     passphrase_file: Option<PathBuf>,
+    /// Folder with the certificates of this side, as `muster certificate issue` writes it: to call the agents of sites on
+    /// other machines, and for an agent to be called.
+    #[arg(long, global = true, value_name = "FOLDER", env = "MUSTER_CERTIFICATES")]
+    pub certificates: Option<PathBuf>,
     /// Take plans and the address of the vault from a bundle (see `bundle`) instead of a folder.
     #[arg(long, global = true, value_name = "FILE", env = "MUSTER_BUNDLE")]
     pub bundle: Option<PathBuf>,
@@ -62,6 +68,11 @@ pub struct Common {
 const KEY_VARIABLE: &str = "MUSTER_KEY";
 
 impl Common {
+    /// Who this side is to the agents of the sites.
+    pub fn caller(&self) -> Result<Option<Caller>> {
+        self.certificates.as_deref().map(Caller::open).transpose()
+    }
+
     /// What opens the vault.
     pub fn key(&self) -> Result<KeySource> {
         if let Some(path) = &self.passphrase_file {
@@ -420,6 +431,9 @@ pub enum Command {
         #[arg(long)]
         listen: String,
     },
+    /// Who may call whom between machines: site agents, the engine, clients of `muster mount`.
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// Bring recovery plans of another system over as a `.plan`; says on stderr what could not be said, and where it stood.
     #[command(subcommand)]
     Import(ImportCommand),

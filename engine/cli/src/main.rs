@@ -14,8 +14,8 @@ mod output;
 use arguments::{Arguments, Command, Common, InventoryCommand, SeedCommand, VaultCommand};
 use clap::{CommandFactory, Parser};
 use commands::{
-    agent, bundle, check, check_watch, diff, drift, dry_run, extract, hook, import, keys, laboratory, machines,
-    metrics, operate, people, plans, replicate, report, seed, show, test, upkeep, vault, watch, what_if,
+    agent, bundle, certificate, check, check_watch, diff, drift, dry_run, extract, hook, import, keys, laboratory,
+    machines, metrics, operate, people, plans, replicate, report, seed, show, test, upkeep, vault, watch, what_if,
 };
 use exit::Exit;
 use muster_ports::Result;
@@ -65,6 +65,7 @@ async fn run(arguments: Arguments) -> Result<Exit> {
         Command::Vault(VaultCommand::Info) => vault::info(common).await,
         Command::Vault(VaultCommand::Gc { grace, options }) => upkeep::gc(common, &grace, &options).await,
         Command::Vault(VaultCommand::Key(command)) => keys::key(common, command).await,
+        Command::Certificate(command) => certificate::certificate(command),
         Command::Protect { groups, options } => replicate::protect(common, groups, &options).await,
         Command::Seed(SeedCommand::Export { groups, to, options }) => seed::export(common, groups, &to, &options).await,
         Command::Seed(SeedCommand::Import { groups, from, options }) => {

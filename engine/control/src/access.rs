@@ -15,6 +15,7 @@ use muster_journal::{Owner, Signed, SlateReader, SlateStore, TakeOver};
 use muster_ports::*;
 use muster_replication::Replicator;
 use muster_runsheet::{Estate, SiteSheet};
+use muster_tls::Caller;
 use muster_vault::{KeySource, Vault};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -34,6 +35,8 @@ pub struct OpenOptions {
     pub key: KeySource,
     /// From the plans; the vault's own record of the estate adds to them.
     pub sites: BTreeMap<SiteName, SiteSheet>,
+    /// Who this side is to the agents of the sites; without it only those on this machine are called.
+    pub caller: Option<Caller>,
     /// Shown to whoever finds the vault in use.
     pub purpose: String,
     /// Become the writer although another one seems alive.
@@ -131,7 +134,7 @@ impl Access {
             name,
             vault_url: vault.url().to_owned(),
             store: store.clone(),
-            sites: Sites::behind_agents(&sites, &writer),
+            sites: Sites::behind_agents(&sites, options.caller.as_ref(), &writer),
             clock,
             random: Arc::new(SystemRandom),
         });

@@ -98,8 +98,14 @@ async fn a_holder_that_is_done_first_ends_after_the_work_of_others() {
     // An agent that never greets keeps a cycle busy until the limit of connecting.
     let agent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let estate = estate(agent.local_addr().unwrap().to_string(), &vault);
-    let options =
-        OpenOptions { vault: vault.clone(), key, sites: estate.sites.clone(), purpose: "protect".into(), steal: false };
+    let options = OpenOptions {
+        vault: vault.clone(),
+        key,
+        sites: estate.sites.clone(),
+        caller: None,
+        purpose: "protect".into(),
+        steal: false,
+    };
     let first = Access::for_writing(options.clone()).await.unwrap();
     let groups = vec!["orders".into()];
     first.call(&Request::Protect { estate: Box::new(estate), groups }, silent()).await.unwrap();
@@ -126,7 +132,8 @@ async fn a_request_that_comes_too_late_finds_the_next_holder() {
     let key_file = folder.path().join("key");
     let key = KeySource::generate_file(&key_file, &SystemRandom).unwrap();
     Vault::init(&vault, &key, &SystemRandom).await.unwrap();
-    let options = OpenOptions { vault, key, sites: Default::default(), purpose: "test".into(), steal: false };
+    let options =
+        OpenOptions { vault, key, sites: Default::default(), caller: None, purpose: "test".into(), steal: false };
     let first = Access::for_writing(options.clone()).await.unwrap();
     let second = loop {
         // The socket is there a moment after the vault is held.

@@ -1,9 +1,10 @@
 //! Disks of a point on a Unix socket, read-only, or through an overlay that takes writes.
 
 use crate::process;
-use muster_nbd::Server;
+use muster_nbd::{Place, Server};
 use muster_ports::{BlockSource, Failure, Result};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,8 @@ const OVERLAY_CLIENTS: &str = "16";
 #[derive(Debug)]
 pub struct Served {
     server: Server,
-    socket: PathBuf,
+    /// What clients on other machines need; empty on a socket.
+    certificates: PathBuf,
     // Behind the server: the folder goes last.
     _folder: Option<TempDir>,
 }
@@ -40,19 +42,28 @@ impl Served {
             }
         };
         let server = Server::bind_unix(&socket).await?;
-        Ok(Self { server, socket, _folder: folder })
+        Ok(Self { server, certificates: PathBuf::new(), _folder: folder })
+    }
+
+    /// At this address, for whom the authority of the folder knows.
+    pub async fn begin_tls(address: SocketAddr, certificates: &Path) -> Result<Self> {
+        let server = Server::bind_tls(address, muster_tls::acceptor(certificates)?).await?;
+        Ok(Self { server, certificates: certificates.to_owned(), _folder: None })
     }
 
     pub fn add(&self, name: &str, source: Arc<dyn BlockSource>) -> Result<()> {
         self.server.export(name, source)
     }
 
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
+    /// What NBD clients call it; over TLS as if they had the same certificates in the same folder.
     pub fn uri(&self, name: &str) -> String {
-        uri(&self.socket, name)
+        match self.server.place() {
+            Place::Socket(socket) => uri(socket, name),
+            Place::Port(address) => {
+                let folder = escaped(&self.certificates.display().to_string());
+                format!("nbds://{address}/{}?tls-certificates={folder}", escaped(name))
+            }
+        }
     }
 
     pub async fn end(self) {

@@ -23,7 +23,7 @@ mod server;
 mod wire;
 
 pub use client::{BlockStatus, Client};
-pub use server::Server;
+pub use server::{Place, Server};
 
 /// The context that tells holes and zeroes from data.
 pub const BASE_ALLOCATION: &str = "base:allocation";

@@ -2,11 +2,13 @@
 
 use muster_ports::{Failure, Result};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
 use std::path::Path;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub(crate) const AUTHORITY: &str = "ca-cert.pem";
@@ -30,7 +32,35 @@ pub fn acceptor(folder: &Path) -> Result<TlsAcceptor> {
 }
 
 /// What calls: it shows `client-cert.pem` and believes a server that the authority has signed for the name called.
-pub fn connector(folder: &Path) -> Result<TlsConnector> {
+#[derive(Clone)]
+pub struct Caller {
+    connector: TlsConnector,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Caller").finish_non_exhaustive()
+    }
+}
+
+impl Caller {
+    pub fn open(folder: &Path) -> Result<Self> {
+        Ok(Self { connector: connector(folder)? })
+    }
+
+    /// Shakes hands over `stream` with whom is called by `host`: a host name or an IP address.
+    pub async fn call<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        host: &str,
+        stream: S,
+    ) -> std::io::Result<TlsStream<S>> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
+        self.connector.connect(name, stream).await
+    }
+}
+
+fn connector(folder: &Path) -> Result<TlsConnector> {
     let (chain, key) = own(folder, CLIENT)?;
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

@@ -14,7 +14,6 @@
 mod folder;
 mod issue;
 
-pub use folder::{acceptor, connector};
+pub use folder::{Caller, acceptor};
 pub use issue::{Authority, Role, VALID_YEARS};
-pub use rustls::pki_types::ServerName;
-pub use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+pub use tokio_rustls::{TlsAcceptor, client, server};

@@ -15,10 +15,9 @@ fn folder_of(authority: &Authority, at: &Path) {
 /// What the server reads of a client that says "hello", or why not.
 async fn hello(server: &Path, client: &Path, name: &str) -> Result<String, String> {
     let (near, far) = duplex(64 << 10);
-    let (acceptor, connector) = (acceptor(server).unwrap(), connector(client).unwrap());
-    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let (acceptor, caller) = (acceptor(server).unwrap(), Caller::open(client).unwrap());
     let calling = async {
-        let mut stream = connector.connect(name, near).await.map_err(|error| error.to_string())?;
+        let mut stream = caller.call(name, near).await.map_err(|error| error.to_string())?;
         // In TLS 1.3 a client learns only later that it was refused: what counts is what arrives.
         let _ = stream.write_all(b"hello").await;
         let _ = stream.shutdown().await;
@@ -80,7 +79,7 @@ fn keys_are_private_and_never_written_over() {
         |name: &str| std::os::unix::fs::PermissionsExt::mode(&at(name).metadata().unwrap().permissions()) & 0o777;
     assert_eq!((mode("ca/ca-key.pem"), mode("dr/server-key.pem"), mode("dr")), (0o600, 0o600, 0o700));
     std::fs::set_permissions(at("dr/client-key.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
-    let open = connector(&at("dr")).err().unwrap();
+    let open = Caller::open(&at("dr")).unwrap_err();
     assert!(open.to_string().contains("others can read the key"), "{open}");
 }
 

@@ -44,6 +44,14 @@ fn ended(mut child: Child, words: &[&str]) -> Result<std::process::ExitStatus> {
     Err(format!("`muster {}` has not ended within {}s", words.join(" "), COMMAND_LIMIT.as_secs()))
 }
 
+/// Where certificates lie, a folder for each side, where sites are other machines.
+pub(crate) fn certificates(key: &Path) -> PathBuf {
+    key.with_file_name("certificates")
+}
+
+/// The folder of who calls.
+pub(crate) const ENGINE: &str = "engine";
+
 /// One folder of plans, one vault, one key.
 #[derive(Clone, Debug)]
 pub struct Muster {
@@ -61,6 +69,10 @@ impl Muster {
         let mut command = Command::new(&self.binary);
         command.args(words);
         command.env("MUSTER_PLANS", &self.plans).env("MUSTER_KEY_FILE", &self.key).env("MUSTER_USER", "demo");
+        let own = certificates(&self.key).join(ENGINE);
+        if own.exists() {
+            command.env("MUSTER_CERTIFICATES", own);
+        }
         if let Some(runtime) = &self.runtime {
             command.env("XDG_RUNTIME_DIR", runtime);
         }

@@ -1,6 +1,7 @@
 //! The estate of real machines: two network namespaces, QEMU in each.
 
 use crate::estate::{AWAY, Estate, HOME, PointCheck};
+use crate::muster::{ENGINE, certificates};
 use crate::{Result, during};
 use muster_lab::{Lab, Machine, Role, check_root, check_shop, process_of};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,30 @@ impl RealEstate {
         }
         let away = lab.add_site(AWAY).map_err(during("make the site dr"))?;
         away.write_networks(&AWAY_NETWORKS).map_err(during("dr"))?;
-        Ok(Self { lab, binary: binary.to_owned(), key: key.to_owned(), agents: Vec::new() })
+        let estate = Self { lab, binary: binary.to_owned(), key: key.to_owned(), agents: Vec::new() };
+        estate.certify()?;
+        Ok(estate)
+    }
+
+    /// The sites are other machines: the engine and each agent show who they are.
+    fn certify(&self) -> Result<()> {
+        let folder = certificates(&self.key);
+        let at = |name: &str| folder.join(name).display().to_string();
+        let issue = |words: &[&str]| {
+            let output = Command::new(&self.binary).arg("certificate").args(words).output();
+            let output = output.map_err(during("start muster"))?;
+            match output.status.success() {
+                true => Ok(()),
+                false => Err(format!("certificate {words:?}: {}", String::from_utf8_lossy(&output.stderr))),
+            }
+        };
+        issue(&["authority", &at("authority")])?;
+        issue(&["issue", &at(ENGINE), "--authority", &at("authority")])?;
+        for site in [HOME, AWAY] {
+            let address = self.lab.site(site).map_err(during(site))?.address();
+            issue(&["issue", &at(site), "--authority", &at("authority"), "--name", &address])?;
+        }
+        Ok(())
     }
 
     /// Puts one more machine, powered off, into a site.
@@ -135,6 +159,8 @@ impl Estate for RealEstate {
             .args(["--listen", &format!("{}:{PORT}", home.address())])
             .arg("--key-file")
             .arg(&self.key)
+            .arg("--certificates")
+            .arg(certificates(&self.key).join(site))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -33,12 +33,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("muster-vault", &["muster-ports"]),
     ("muster-replication", &["muster-ports", "muster-runsheet", "muster-vault"]),
     // What is in a vault is brought out of it: served to qemu-img, laid over a disk, read file by file.
-    ("muster-extract", &["muster-ports", "muster-nbd", "muster-vault", "muster-replication"]),
+    ("muster-extract", &["muster-ports", "muster-tls", "muster-nbd", "muster-vault", "muster-replication"]),
     (
         "muster-steps",
         &["muster-ports", "muster-runsheet", "muster-journal", "muster-executor", "muster-hooks", "muster-replication"],
     ),
-    ("muster-agent", &["muster-ports", "muster-vault", "muster-replication", "muster-nbd"]),
+    ("muster-agent", &["muster-ports", "muster-tls", "muster-vault", "muster-replication", "muster-nbd"]),
     ("muster-provider-simulated", &["muster-ports"]),
     ("muster-provider-qemu", &["muster-ports", "muster-nbd"]),
     // Carries checked plans out on simulated sites with the real executor, steps and replication: it composes like
@@ -77,6 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "muster-hooks",
             "muster-vault",
             "muster-replication",
+            "muster-tls",
             "muster-agent",
         ],
     ),
@@ -101,6 +102,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "muster-replication",
             // Data comes out of a vault where its key is: in the command.
             "muster-extract",
+            "muster-tls",
             "muster-agent",
             "muster-provider-simulated",
             "muster-provider-qemu",

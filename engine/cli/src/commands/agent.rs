@@ -37,7 +37,13 @@ pub async fn agent(
             Arc::new(muster_provider_simulated::SimulatedProvider::open(site.clone(), &folder, clock, random)?)
         }
     };
-    let options = muster_agent::AgentOptions { site, folder, listen, key: common.key()? };
+    let options = muster_agent::AgentOptions {
+        site,
+        folder,
+        listen,
+        certificates: common.certificates.clone(),
+        key: common.key()?,
+    };
     muster_agent::run_agent(provider, options).await?;
     Ok(Exit::Done)
 }

@@ -7,7 +7,7 @@ use crate::output;
 use muster_agent::RemoteSite;
 use muster_control::{INVENTORY_FILE, Project};
 use muster_forecast::{Drift, drift as compare};
-use muster_ports::{Clock, Failure, Result, Site, SystemClock};
+use muster_ports::{Clock, Failure, FailureClass, Result, Site, SystemClock};
 use muster_runsheet::{Estate, Inventory, SiteInventory};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub async fn drift(common: &Common, given: Option<&Path>) -> Result<Exit> {
     let before = known(&project)?;
     let now = match given {
         Some(file) => read(file)?,
-        None => ask(&project.checked.estate, ANSWER_LIMIT).await,
+        None => ask(common, &project.checked.estate, ANSWER_LIMIT).await?,
     };
     let found = compare(&project.checked.estate, &before, &now);
     let exit = if found.is_empty() { Exit::Done } else { Exit::Failed };
@@ -71,16 +71,21 @@ fn read(path: &Path) -> Result<Inventory> {
 }
 
 /// What the sites have now, all asked at once; those that do not answer in time are missing.
-pub async fn ask(estate: &Estate, limit: Duration) -> Inventory {
+pub async fn ask(common: &Common, estate: &Estate, limit: Duration) -> Result<Inventory> {
+    let caller = common.caller()?;
     let mut asked = Vec::new();
     for (name, sheet) in &estate.sites {
-        let site = RemoteSite::new(name.clone(), sheet.agent.clone());
+        let site = RemoteSite::new(name.clone(), sheet.agent.clone()).called_as(caller.clone());
         let name = name.clone();
         asked.push(tokio::spawn(async move {
             let both = async { Ok::<_, Failure>((site.facts().await?, site.inventory().await?)) };
             match tokio::time::timeout(limit, both).await {
                 Ok(Ok((facts, machines))) => Some((name, facts, machines)),
                 Ok(Err(failure)) => {
+                    // A site that is down is drift; certificates that are not there are not.
+                    if failure.class != FailureClass::Transient {
+                        output::failure(&failure);
+                    }
                     tracing::debug!(site = %name, %failure, "the site does not answer");
                     None
                 }
@@ -100,5 +105,5 @@ pub async fn ask(estate: &Estate, limit: Duration) -> Inventory {
         };
         sites.insert(name, site);
     }
-    Inventory { sites, ..Inventory::default() }
+    Ok(Inventory { sites, ..Inventory::default() })
 }

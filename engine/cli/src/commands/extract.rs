@@ -15,6 +15,7 @@ use muster_ports::{Failure, Result};
 use muster_replication::pipeline::FileDisk;
 use serde::Serialize;
 use std::io::{BufRead, IsTerminal};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -106,6 +107,10 @@ pub struct MountOptions {
     /// Listen at this socket instead of one in a new folder.
     #[arg(long, value_name = "SOCKET", conflicts_with = "writable")]
     socket: Option<PathBuf>,
+    /// Listen at this address, `host:port`, for clients on other machines: TLS, with the certificates of `--certificates`.
+    /// A client needs one of the same authority.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["writable", "socket"])]
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,7 +127,16 @@ pub async fn mount(common: &Common, options: MountOptions) -> Result<Exit> {
         found.only(&options.point)?;
         return Ok(Exit::Failed);
     }
-    let served = Served::begin(options.socket.as_deref()).await?;
+    let served = match (options.listen, &common.certificates) {
+        (None, _) => Served::begin(options.socket.as_deref()).await?,
+        (Some(address), Some(folder)) => Served::begin_tls(address, folder).await?,
+        (Some(_), None) => {
+            return Err(Failure::refused(
+                "disks are served to other machines over TLS only, and no certificates are given",
+            )
+            .help("`--certificates FOLDER`, or MUSTER_CERTIFICATES; `muster certificate issue` writes such a folder"));
+        }
+    };
     let (mut mounted, mut overlays) = (Vec::new(), Vec::new());
     for disk in &found.disks {
         let name = disk.name();

@@ -21,9 +21,10 @@ struct Answer {
 /// Every instance at every site, clones of drills included.
 pub async fn machines(common: &Common) -> Result<Exit> {
     let project = Project::load(&common.plans)?;
+    let caller = common.caller()?;
     let mut answer = Answer { instances: Vec::new(), silent: Vec::new() };
     for (name, sheet) in &project.checked.estate.sites {
-        match RemoteSite::new(name.clone(), sheet.agent.clone()).instances().await {
+        match RemoteSite::new(name.clone(), sheet.agent.clone()).called_as(caller.clone()).instances().await {
             Ok(instances) => answer.instances.extend(instances.into_iter().map(|found| (name.clone(), found))),
             Err(failure) => {
                 output::say(&failure.message);
@@ -72,7 +73,7 @@ pub async fn power(common: &Common, word: PowerWord, site: String, machine: Stri
         return Err(Failure::permanent(format!("there is no site `{name}` in the plans"))
             .help(format!("the sites there: {}", known.join(", "))));
     };
-    let site = RemoteSite::new(name, sheet.agent.clone());
+    let site = RemoteSite::new(name, sheet.agent.clone()).called_as(common.caller()?);
     let instance = InstanceName::new(machine);
     match word {
         PowerWord::On => site.start(&instance).await?,

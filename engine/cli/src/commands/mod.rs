@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod bundle;
+pub mod certificate;
 pub mod check;
 pub mod check_watch;
 pub mod diff;

@@ -43,7 +43,7 @@ pub async fn reading(common: &Common, project: Option<&Project>) -> Result<Opene
 /// For working. With no project loaded yet, the plans of the folder say where the vault is, unless `--vault` does.
 pub async fn writing(common: &Common, project: Option<&Project>, purpose: &str, run: &RunOptions) -> Result<Opened> {
     let (vault, sites) = vault_and_sites(common, project)?;
-    hold(options(common, vault, sites, purpose, run.steal)?, &run.signature).await
+    hold(common, options(common, vault, sites, purpose, run.steal)?, &run.signature).await
 }
 
 /// For running a sheet: it names vault and sites itself.
@@ -57,11 +57,13 @@ pub async fn writing_sheet(
     let vault = common.vault.clone().unwrap_or_else(|| sheet.vault.clone());
     let mut sites = project.map(|project| project.checked.estate.sites.clone()).unwrap_or_default();
     sites.extend(sheet.sites.clone());
-    hold(options(common, vault, sites, purpose, run.steal)?, &run.signature).await
+    hold(common, options(common, vault, sites, purpose, run.steal)?, &run.signature).await
 }
 
 /// Opens for working. Whoever pushes another muster aside says who they are and why, before anything happens.
-async fn hold(options: OpenOptions, signature: &Signature) -> Result<Opened> {
+async fn hold(common: &Common, mut options: OpenOptions, signature: &Signature) -> Result<Opened> {
+    // Only here: whoever just looks calls no site, and must not be stopped by a bad certificate.
+    options.caller = common.caller()?;
     let steal = options.steal;
     let named = signature.who.as_ref().is_some_and(|who| !who.trim().is_empty());
     if steal && (!named || signature.why.trim().is_empty()) {
@@ -84,7 +86,7 @@ fn options(
     purpose: &str,
     steal: bool,
 ) -> Result<OpenOptions> {
-    Ok(OpenOptions { vault, key: common.key()?, sites, purpose: purpose.to_owned(), steal })
+    Ok(OpenOptions { vault, key: common.key()?, sites, caller: None, purpose: purpose.to_owned(), steal })
 }
 
 /// The one vault the plans name, and their sites. With `--vault` the plans may be missing altogether: the vault's own

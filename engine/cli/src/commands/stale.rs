@@ -25,7 +25,7 @@ pub async fn check(common: &Common, sheet: &Runsheet) -> Result<()> {
         .help("somebody has edited the file by hand: write it anew with `muster dry-run … -o FILE`, and review it"));
     }
     let mut broken = by_the_plans(common, sheet);
-    for found in by_the_sites(sheet).await {
+    for found in by_the_sites(common, sheet).await? {
         if broken.iter().all(|known| known.about != found.about) {
             broken.push(found);
         }
@@ -68,14 +68,14 @@ fn by_the_plans(common: &Common, sheet: &Runsheet) -> Vec<Broken> {
 }
 
 /// What the sites that answer say of the machines at home there.
-async fn by_the_sites(sheet: &Runsheet) -> Vec<Broken> {
+async fn by_the_sites(common: &Common, sheet: &Runsheet) -> Result<Vec<Broken>> {
     let limit = if sheet.operation.kind == Kind::Unplanned { ANSWER_LIMIT_UNPLANNED } else { ANSWER_LIMIT };
     let estate = Estate { sites: sheet.sites.clone(), ..Estate::default() };
-    let now = drift::ask(&estate, limit).await;
+    let now = drift::ask(common, &estate, limit).await?;
     let mut found = sheet.broken_by(&as_found(sheet, &now).taken_for_granted());
     // Only machines were asked for.
     found.retain(|broken| broken.about.starts_with("machine:"));
-    found
+    Ok(found)
 }
 
 /// The sheet with its machines as their home sites have them; those that are gone are left out.

@@ -65,10 +65,11 @@ pub async fn pull_inventory(common: &Common) -> Result<Exit> {
     if sites.is_empty() {
         return Err(Failure::permanent("the plans declare no site").help("see `site` in the book, or `muster check`"));
     }
+    let caller = common.caller()?;
     let mut pulled = Vec::new();
     let mut silent = None;
     for (name, sheet) in sites {
-        let site = muster_agent::RemoteSite::new(name.clone(), sheet.agent.clone());
+        let site = muster_agent::RemoteSite::new(name.clone(), sheet.agent.clone()).called_as(caller.clone());
         let asked = async { Ok::<_, Failure>((site.facts().await?, site.inventory().await?)) };
         match asked.await {
             Ok((facts, machines)) => {

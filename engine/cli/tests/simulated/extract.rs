@@ -84,8 +84,11 @@ fn without_qemu_img_it_says_what_to_install_and_leaves_nothing() {
 fn uris(shop: &Shop, mount: &mut Running) -> Vec<String> {
     shop.wait_until("it serves", || mount.log().contains("served until interrupted") || !mount.is_running());
     let log = mount.log();
-    let found: Vec<String> =
-        log.split_whitespace().filter(|word| word.starts_with("nbd+unix:")).map(str::to_owned).collect();
+    let found: Vec<String> = log
+        .split_whitespace()
+        .filter(|word| word.starts_with("nbd+unix:") || word.starts_with("nbds:"))
+        .map(str::to_owned)
+        .collect();
     assert!(!found.is_empty(), "{log}");
     found
 }
@@ -123,6 +126,41 @@ fn a_point_is_served_until_it_is_interrupted() {
         interrupt(&mut mount);
     }
     shop.type_in(&["scan", &text(&raws[0]), "--against", &disk]).ends(0);
+}
+
+#[test]
+fn another_machine_reads_a_point_with_a_certificate() {
+    let shop = Shop::protected();
+    let point = shop.newest_point("orders");
+    let raws = raw(&shop, &point);
+    let at = |name: &str| text(&shop.folder.path().join("certificates").join(name));
+    let issue = |to: &str, rest: &[&str]| {
+        let (to, authority) = (at(to), at("authority"));
+        shop.type_in(&[&["certificate", "issue", &to, "--authority", &authority], rest].concat())
+    };
+    let words = ["mount", &point, "--listen", "127.0.0.1:0"];
+    shop.type_in(&words).ends(5).says(&["over TLS only", "hint: ", "muster certificate issue"]);
+    shop.type_in(&["certificate", "authority", &at("authority")]).ends(0).says(&["keep `ca-key.pem` offline"]);
+    issue("here", &["--only", "server"]).ends(5).says(&["called by something", "--name"]);
+    issue("here", &["--name", "127.0.0.1"]).ends(0).says(&["called 127.0.0.1"]);
+    issue("here", &["--name", "127.0.0.1"]).ends(5).says(&["is already there"]);
+    issue("there", &[]).ends(0);
+
+    let mut command = shop.command(&words);
+    command.env("MUSTER_CERTIFICATES", at("here"));
+    let mut mount = shop.stays(command);
+    let served = uris(&shop, &mut mount);
+    for raw in &raws {
+        let disk = raw.file_stem().unwrap().to_str().unwrap().replacen('-', "/", 1);
+        let uri = served.iter().find(|uri| uri.contains(&disk)).unwrap();
+        // From the other machine it is the same address, with that machine's own folder.
+        let (address, _) = uri.split_once('?').unwrap();
+        let copy = text(&shop.folder.path().join("copy.raw"));
+        tool("nbdcopy", &[&format!("{address}?tls-certificates={}", at("there")), &copy]);
+        tool("cmp", &[&copy, &text(raw)]);
+        std::fs::remove_file(&copy).unwrap();
+    }
+    interrupt(&mut mount);
 }
 
 #[test]

@@ -31,8 +31,10 @@ pub struct Server {
     accepting: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
-enum Place {
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A Unix socket.
     Socket(PathBuf),
     Port(SocketAddr),
 }
@@ -83,6 +85,10 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let accepting = Some(tokio::spawn(accept(listener, exports.clone(), stopping)));
         Self { place, exports, stop, accepting }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Where it listens, when that is a Unix socket.

@@ -121,7 +121,7 @@ async fn read_option<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(u32, Vec<u
     if length > OPTION_BYTES_MAX {
         return Err(Error::protocol(format!("option {option} has {length} bytes")));
     }
-    Ok((option, read_bytes(stream, length).await?.into()))
+    Ok((option, read_bytes(stream, length).await?))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Negotiation<'_, S> {
