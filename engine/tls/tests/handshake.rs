@@ -30,7 +30,7 @@ async fn hello(server: &Path, client: &Path, name: &str) -> Result<String, Strin
         Ok::<_, String>(text)
     };
     let (called, answered) = tokio::join!(calling, answering);
-    called.and_then(|_stays_open| answered)
+    called.and(answered)
 }
 
 #[tokio::test]
