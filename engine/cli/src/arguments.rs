@@ -230,7 +230,7 @@ pub enum Command {
     Materialise(MaterialiseOptions),
     /// Serve the disks of a recovery point as NBD on a Unix socket, read-only unless `--writable`, until interrupted.
     Mount(MountOptions),
-    /// Files out of a recovery point without booting it: from ext2, ext3, ext4, NTFS and FAT.
+    /// Files out of a recovery point without booting it: from ext2, ext3, ext4, xfs, NTFS and FAT.
     #[command(subcommand)]
     Files(FilesCommand),
     /// Make an image file or a block device of this machine equal to a disk of a recovery point; only differences are

@@ -1,15 +1,17 @@
 //! Files out of a partition, without booting what they belong to.
 //!
 //! Readers: `ext4-view` for ext2, ext3 and ext4 (it replays the journal in memory, so that a crash-consistent point reads
-//! as after a boot), `ntfs` for NTFS, `fatfs` for FAT. Each blocks, so each runs on a thread of its own.
+//! as after a boot), `ntfs` for NTFS, `fatfs` for FAT; XFS is read by ourselves, for want of a library. Each blocks, so each
+//! runs on a thread of its own.
 //!
-//! Not here: xfs and btrfs, for which there is no reader worth trusting yet; what is encrypted; LVM. Those disks are served
-//! by `mount`, for tools that know them.
+//! Not here: btrfs, for which there is no reader worth trusting yet; what is encrypted; LVM. Those disks are served by
+//! `mount`, for tools that know them.
 
 mod copy;
 mod ext;
 mod fat;
 mod windows;
+mod xfs;
 
 use crate::partitions::{Holds, Partition};
 use crate::reader::{OfSource, PartReader};
@@ -56,7 +58,13 @@ trait FileSystem {
     /// The names in a folder, in no order, without `.` and `..`.
     fn list(&mut self, path: &[OsString]) -> Result<Vec<(OsString, Kind, u64)>>;
     /// The content of a file, in order, to its end.
-    fn read(&mut self, path: &[OsString], out: &mut dyn Write) -> Result<u64>;
+    fn read(&mut self, path: &[OsString], out: &mut dyn Content) -> Result<u64>;
+}
+
+/// Where the content of a file goes.
+trait Content: Write {
+    /// That many zeroes, without any of them being made: a file of a few bytes may say that it has terabytes.
+    fn hole(&mut self, bytes: u64);
 }
 
 /// What a path holds: a folder's entries by name, or the file itself.
@@ -98,6 +106,7 @@ async fn within<T: Send + 'static>(
             Holds::Ext4 => work(&mut ext::Ext::open(reader)?),
             Holds::Ntfs => work(&mut windows::Ntfs::open(reader)?),
             Holds::Fat => work(&mut fat::Fat::open(reader)?),
+            Holds::Xfs => work(&mut xfs::Xfs::open(reader)?),
             other => Err(unreadable(other)),
         }
     });

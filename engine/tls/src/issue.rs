@@ -23,6 +23,16 @@ pub enum Role {
     Client,
 }
 
+impl Role {
+    fn files(self) -> [&'static str; 2] {
+        let (certificate, key) = match self {
+            Self::Server => SERVER,
+            Self::Client => CLIENT,
+        };
+        [certificate, key]
+    }
+}
+
 /// Whoever holds its key says who belongs to the sites.
 pub struct Authority {
     certificate: String,
@@ -72,6 +82,15 @@ impl Authority {
         issuer.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = Issuer::from_params(&issuer, &self.key);
         make_folder(folder)?;
+        let believed = std::fs::read_to_string(folder.join(AUTHORITY)).ok();
+        if believed.as_ref().is_some_and(|found| *found != self.certificate) {
+            return Err(Failure::refused(format!("`{}` believes another authority", folder.display()))
+                .help("use another folder, or move the old files away first"));
+        }
+        for name in roles.iter().flat_map(|role| role.files()) {
+            // Before anything is written: a half of a folder helps nobody.
+            refuse_if_there(folder, name)?;
+        }
         for role in roles {
             let (usage, (certificate, key), common) = match role {
                 Role::Server => {
@@ -95,10 +114,10 @@ impl Authority {
             write_new(folder, key, &own.serialize_pem(), 0o600)?;
             write_new(folder, certificate, &signed.pem(), 0o644)?;
         }
-        match std::fs::read_to_string(folder.join(AUTHORITY)) {
-            Ok(found) if found == self.certificate => Ok(()),
-            _ => write_new(folder, AUTHORITY, &self.certificate, 0o644),
+        if believed.is_none() {
+            write_new(folder, AUTHORITY, &self.certificate, 0o644)?;
         }
+        Ok(())
     }
 }
 
@@ -135,10 +154,19 @@ fn write_new(folder: &Path, name: &str, text: &str, mode: u32) -> Result<()> {
         file.sync_all()
     });
     written.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Failure::refused(format!("`{}` is already there", path.display()))
-            .help("use another folder, or move the old files away first"),
+        std::io::ErrorKind::AlreadyExists => already_there(&path),
         _ => Failure::from(error).during(format!("write `{}`", path.display())),
     })
+}
+
+fn refuse_if_there(folder: &Path, name: &str) -> Result<()> {
+    let path = folder.join(name);
+    if path.symlink_metadata().is_ok() { Err(already_there(&path)) } else { Ok(()) }
+}
+
+fn already_there(path: &Path) -> Failure {
+    Failure::refused(format!("`{}` is already there", path.display()))
+        .help("use another folder, or move the old files away first")
 }
 
 fn unmade(what: &str, error: rcgen::Error) -> Failure {

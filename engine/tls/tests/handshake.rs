@@ -73,6 +73,10 @@ fn keys_are_private_and_never_written_over() {
     folder_of(&ours, &at("dr"));
     let again = ours.issue(&at("dr"), &[Role::Client], &[], &SystemClock).unwrap_err();
     assert_eq!(again.class, FailureClass::Refused, "{again}");
+    let other = Authority::make(&at("other-ca"), &SystemClock).unwrap();
+    ours.issue(&at("mixed"), &[Role::Client], &[], &SystemClock).unwrap();
+    let mixed = other.issue(&at("mixed"), &[Role::Server], &["dr".into()], &SystemClock).unwrap_err();
+    assert!(mixed.to_string().contains("another authority") && !at("mixed/server-key.pem").exists(), "{mixed}");
     let nameless = ours.issue(&at("x"), &[Role::Server], &[], &SystemClock).unwrap_err();
     assert!(nameless.to_string().contains("called by something"), "{nameless}");
     let mode =

@@ -60,7 +60,7 @@ impl Azurite {
         let url = format!("{}/{ACCOUNT}/{container}?restype=container", self.endpoint);
         let authorization = format!("SharedKey {ACCOUNT}:{signature}");
         let headers = [("x-ms-date", date.as_str()), ("x-ms-version", API_VERSION), ("authorization", &authorization)];
-        let answer = http::put(&url, &headers);
+        let answer = http::put(&url, &headers, "");
         assert!(matches!(answer, Some((201, _))), "{answer:?}");
     }
 

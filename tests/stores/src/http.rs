@@ -15,12 +15,18 @@ pub(crate) fn get(url: &str) -> Option<String> {
 }
 
 /// Status and body.
-pub(crate) fn put(url: &str, headers: &[(&str, &str)]) -> Option<(u16, String)> {
+pub(crate) fn put(url: &str, headers: &[(&str, &str)], body: &str) -> Option<(u16, String)> {
     let mut request = agent().put(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let mut answer = request.send_empty().ok()?;
+    let mut answer = request.send(body).ok()?;
+    Some((answer.status().as_u16(), answer.body_mut().read_to_string().unwrap_or_default()))
+}
+
+/// Status and body.
+pub(crate) fn delete(url: &str) -> Option<(u16, String)> {
+    let mut answer = agent().delete(url).call().ok()?;
     Some((answer.status().as_u16(), answer.body_mut().read_to_string().unwrap_or_default()))
 }
 

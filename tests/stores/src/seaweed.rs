@@ -6,7 +6,7 @@ use crate::server::{Server, own_address, wait_until};
 use crate::{Store, tools};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::signer::Signer;
+use object_store::signer::{SignedUrlOptions, Signer};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -223,7 +223,46 @@ impl SeaweedFs {
     /// A new bucket; the first writes to a new cluster may have to wait for its volumes.
     pub async fn make_bucket(&self, bucket: &str) {
         let url = self.signed("PUT", bucket, "").await;
-        wait_until("a bucket is made", || matches!(http::put(&url, &[]), Some((200 | 409, _))));
+        wait_until("a bucket is made", || matches!(http::put(&url, &[], ""), Some((200 | 409, _))));
+    }
+
+    /// A new bucket whose object lock keeps every version of what is written to it for a day; nobody can shorten that.
+    pub async fn make_locked_bucket(&self, bucket: &str) {
+        let url = self.signed("PUT", bucket, "").await;
+        let lock = [("x-amz-bucket-object-lock-enabled", "true")];
+        wait_until("a bucket with object lock is made", || matches!(http::put(&url, &lock, ""), Some((200 | 409, _))));
+        let rule = "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><ObjectLockEnabled>Enabled\
+                    </ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention>\
+                    </Rule></ObjectLockConfiguration>";
+        let url = self.asking("PUT", bucket, "", &[("object-lock", "")]).await;
+        let (status, said) = http::put(&url, &[], rule).expect("the gateway answers");
+        assert_eq!(status, 200, "{said}");
+    }
+
+    /// All versions below a prefix, as object and version.
+    pub async fn versions(&self, bucket: &str, prefix: &str) -> Vec<(String, String)> {
+        let url = self.asking("GET", bucket, "", &[("versions", ""), ("prefix", prefix), ("max-keys", "1000")]).await;
+        let listed = http::get(&url).expect("the gateway lists versions");
+        let inside = |text: &str, tag: &str| {
+            let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+            rest.split_once(&format!("</{tag}>")).map(|(inside, _)| inside.to_owned())
+        };
+        let versions = listed.split("<Version>").skip(1);
+        versions.filter_map(|version| Some((inside(version, "Key")?, inside(version, "VersionId")?))).collect()
+    }
+
+    /// What the gateway says when this version is to go for good, with the credentials of the vault.
+    pub async fn delete_version(&self, bucket: &str, object: &str, version: &str) -> (u16, String) {
+        let url = self.asking("DELETE", bucket, object, &[("versionId", version)]).await;
+        http::delete(&url).expect("the gateway answers")
+    }
+
+    async fn asking(&self, method: &str, bucket: &str, object: &str, query: &[(&str, &str)]) -> String {
+        let path = if object.is_empty() { Path::default() } else { Path::from(object) };
+        let options = SignedUrlOptions::default().with_query(query.iter().copied());
+        let limit = Duration::from_secs(600);
+        let signed = self.client(bucket).signed_url_opts(method.parse().unwrap(), &path, limit, &options).await;
+        signed.unwrap().to_string()
     }
 
     /// A place in a bucket, through one of the gateways.

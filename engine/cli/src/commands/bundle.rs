@@ -104,6 +104,9 @@ async fn make(common: &Common, file: &Path) -> Result<Exit> {
     if bundle.vault.url.starts_with("file:") {
         output::say("the vault is a folder of this computer: a bundle is of use where that folder can be reached");
     }
+    if let Some(folder) = &common.certificates {
+        output::say(format!("certificates are not in it; bring along: {}", folder.display()));
+    }
     if !bundle.keyring.is_empty() {
         output::say(format!("secrets are not in it; bring along: {}", bundle.keyring.join(", ")));
     }

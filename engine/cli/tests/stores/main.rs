@@ -93,6 +93,38 @@ fn a_vault_on_seaweedfs_outlives_a_volume_server_and_the_leading_master() {
 }
 
 #[test]
+fn a_bucket_that_keeps_what_is_written_is_told_and_lived_with() {
+    let cluster = SeaweedFs::start();
+    runtime().block_on(cluster.make_locked_bucket("kept"));
+    let shop = shop(&cluster.store("kept", "shop", 0));
+    shop.type_in(&["vault", "info"]).ends(0).says(&["keeps everything for 1 days (compliance)"]);
+    let segments = runtime().block_on(cluster.versions("kept", "shop/segments/"));
+    let (object, version) = segments.first().expect("segments in the bucket");
+    let (status, said) = runtime().block_on(cluster.delete_version("kept", object, version));
+    assert!(status == 403 || said.contains("AccessDenied"), "the lock holds nothing: {status} {said}");
+
+    // Points that thin out leave the catalogue; upkeep and recovery go on over what the bucket does not let go.
+    let old = shop.newest_point("front");
+    shop.type_in(&["replicate", "--once"]).ends(0);
+    shop.type_in(&["replicate", "--once"]).ends(0);
+    shop.type_in(&["point", "delete", &old]).ends(0);
+    for _ in 0..2 {
+        shop.type_in(&["vault", "gc", "--grace", "0s"]).ends(0);
+    }
+    shop.type_in(&["scrub"]).ends(0);
+    assert!(shop.json(&["verify"])["damaged"].as_array().unwrap().is_empty());
+    let kept = runtime().block_on(cluster.versions("kept", "shop/segments/"));
+    assert!(segments.iter().all(|segment| kept.contains(segment)), "a version is gone before its time");
+
+    // A bucket without a lock says so.
+    runtime().block_on(cluster.make_bucket("plain"));
+    let plain =
+        Shop::with_store(&cluster.store("plain", "shop", 1).url, &cluster.store("plain", "shop", 1).environment);
+    plain.type_in(&["vault", "init"]);
+    assert_eq!(plain.json(&["vault", "info"])["bucket_lock"], "off");
+}
+
+#[test]
 fn a_vault_on_azure_blob_storage_holds_the_whole_story() {
     let azurite = Azurite::start();
     azurite.make_container("vaults");

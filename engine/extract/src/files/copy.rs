@@ -1,6 +1,6 @@
 //! Copies out of a file system onto this machine. Names come from a disk that others wrote: none of them may lead outside.
 
-use super::{DEPTH_MAX, FileSystem, Kind, rooted};
+use super::{Content, DEPTH_MAX, FileSystem, Kind, rooted};
 use crate::partial::Partial;
 use muster_ports::{Failure, Result};
 use serde::Serialize;
@@ -121,6 +121,12 @@ impl Sparse {
             self.at += block.len() as u64;
         }
         Ok(())
+    }
+}
+
+impl Content for Sparse {
+    fn hole(&mut self, bytes: u64) {
+        self.at += bytes;
     }
 }
 

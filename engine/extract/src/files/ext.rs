@@ -1,11 +1,12 @@
 //! ext2, ext3 and ext4.
 
-use super::{ENTRIES_MAX, Entry, FILE_BYTES_MAX, FileSystem, Kind, damaged, missing, not_a_folder, of_reader, rooted};
+use super::{
+    Content, ENTRIES_MAX, Entry, FILE_BYTES_MAX, FileSystem, Kind, damaged, missing, not_a_folder, of_reader, rooted,
+};
 use crate::reader::PartReader;
 use ext4_view::{Ext4, Ext4Error, FileType};
 use muster_ports::{Failure, Result};
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
 /// Read from a file at once, in bytes.
@@ -49,7 +50,7 @@ impl FileSystem for Ext {
         Ok(found)
     }
 
-    fn read(&mut self, path: &[OsString], out: &mut dyn Write) -> Result<u64> {
+    fn read(&mut self, path: &[OsString], out: &mut dyn Content) -> Result<u64> {
         let failure = |error| failure(error, path);
         let mut file = self.system.open(rooted(path).as_os_str().as_bytes()).map_err(failure)?;
         if file.metadata().len() > FILE_BYTES_MAX {

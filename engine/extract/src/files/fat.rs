@@ -1,11 +1,11 @@
 //! FAT12, FAT16 and FAT32.
 
-use super::{ENTRIES_MAX, Entry, FileSystem, Kind, damaged, missing, not_a_folder, of_reader, rooted};
+use super::{Content, ENTRIES_MAX, Entry, FileSystem, Kind, damaged, missing, not_a_folder, of_reader, rooted};
 use crate::reader::PartReader;
 use fatfs::{Dir, DirEntry};
 use muster_ports::{Failure, Result};
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::Read;
 
 /// Read from a file at once, in bytes.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -83,7 +83,7 @@ impl FileSystem for Fat {
         Ok(named.filter(|(name, ..)| name != "." && name != "..").collect())
     }
 
-    fn read(&mut self, path: &[OsString], out: &mut dyn Write) -> Result<u64> {
+    fn read(&mut self, path: &[OsString], out: &mut dyn Content) -> Result<u64> {
         let entry = match self.find(path)? {
             Found::Entry(entry) if entry.is_file() => entry,
             _ => return Err(Failure::permanent(format!("`{}` is a folder", rooted(path).display()))),

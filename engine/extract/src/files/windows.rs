@@ -1,13 +1,14 @@
 //! NTFS.
 
-use super::{ENTRIES_MAX, Entry, FILE_BYTES_MAX, FileSystem, Kind, damaged, missing, not_a_folder, of_reader, rooted};
+use super::{
+    Content, ENTRIES_MAX, Entry, FILE_BYTES_MAX, FileSystem, Kind, damaged, missing, not_a_folder, of_reader, rooted,
+};
 use crate::reader::PartReader;
 use muster_ports::{Failure, Result};
 use ntfs::attribute_value::NtfsAttributeValue;
 use ntfs::structured_values::{NtfsFileAttributeFlags, NtfsFileName, NtfsFileNamespace};
 use ntfs::{NtfsAttributeFlags, NtfsError, NtfsFile, NtfsReadSeek};
 use std::ffi::OsString;
-use std::io::Write;
 
 /// Read from a file at once, in bytes.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -106,7 +107,7 @@ impl FileSystem for Ntfs {
         Ok(found)
     }
 
-    fn read(&mut self, path: &[OsString], out: &mut dyn Write) -> Result<u64> {
+    fn read(&mut self, path: &[OsString], out: &mut dyn Content) -> Result<u64> {
         let file = find(&self.system, &mut self.reader, path)?;
         let Some(data) = file.data(&mut self.reader, "") else {
             return Err(Failure::permanent(format!("`{}` has no content to copy", rooted(path).display())));
@@ -126,7 +127,7 @@ impl FileSystem for Ntfs {
     }
 }
 
-fn pour(mut value: NtfsAttributeValue<'_, '_>, reader: &mut PartReader, out: &mut dyn Write) -> Result<u64> {
+fn pour(mut value: NtfsAttributeValue<'_, '_>, reader: &mut PartReader, out: &mut dyn Content) -> Result<u64> {
     let expected = value.len();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut total = 0;

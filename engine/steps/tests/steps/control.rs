@@ -58,6 +58,12 @@ async fn verify_names_what_is_legal_and_what_is_missing() {
         matches!(bench.act().await, StepOutput::Text { text } if text.contains("site `hq`")),
         "probed, never waited for"
     );
+    bench.hq.strange.store(true, Ordering::SeqCst);
+    let noted = bench.act().await;
+    assert!(
+        matches!(&noted, StepOutput::Text { text } if text.contains("does not believe")),
+        "a lost site may answer in any way: {noted:?}"
+    );
     bench.dr.down.store(true, Ordering::SeqCst);
     let failure = bench.fails().await;
     assert_eq!((failure.class, failure.message.contains("site `dr`")), (FailureClass::Transient, true));

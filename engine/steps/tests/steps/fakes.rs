@@ -45,6 +45,8 @@ pub(crate) struct FakeSite {
     /// Files on disks.
     pub(crate) files: Mutex<BTreeMap<(InstanceName, String), String>>,
     pub(crate) down: AtomicBool,
+    /// Something answers at its address, and is not believed.
+    pub(crate) strange: AtomicBool,
     /// The effect happens, its answer does not arrive.
     pub(crate) reply_lost: AtomicBool,
     pub(crate) stubborn: AtomicBool,
@@ -79,6 +81,9 @@ impl FakeSite {
         self.effects.lock().unwrap().clone()
     }
     fn up(&self) -> Result<()> {
+        if self.strange.load(Ordering::SeqCst) {
+            return Err(Failure::permanent("this side does not believe what answers there"));
+        }
         if self.down.load(Ordering::SeqCst) { Err(Failure::transient("connection refused")) } else { Ok(()) }
     }
     fn effect(&self, what: String) -> Result<()> {
