@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
+use ureq::http::{HeaderName, HeaderValue};
 
 pub const MASTERS: usize = 3;
 pub const VOLUME_SERVERS: usize = 3;
@@ -228,20 +229,23 @@ impl SeaweedFs {
 
     /// A new bucket whose object lock keeps every version of what is written to it for a day; nobody can shorten that.
     pub async fn make_locked_bucket(&self, bucket: &str) {
-        let url = self.signed("PUT", bucket, "").await;
         let lock = [("x-amz-bucket-object-lock-enabled", "true")];
+        let (name, value) = (HeaderName::from_static(lock[0].0), HeaderValue::from_static(lock[0].1));
+        let options = SignedUrlOptions::default().with_signed_header(name, value);
+        let url = self.asking("PUT", bucket, "", options).await;
         wait_until("a bucket with object lock is made", || matches!(http::put(&url, &lock, ""), Some((200 | 409, _))));
         let rule = "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><ObjectLockEnabled>Enabled\
                     </ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention>\
                     </Rule></ObjectLockConfiguration>";
-        let url = self.asking("PUT", bucket, "", &[("object-lock", "")]).await;
+        let url = self.asking("PUT", bucket, "", asked(&[("object-lock", "")])).await;
         let (status, said) = http::put(&url, &[], rule).expect("the gateway answers");
         assert_eq!(status, 200, "{said}");
     }
 
     /// All versions below a prefix, as object and version.
     pub async fn versions(&self, bucket: &str, prefix: &str) -> Vec<(String, String)> {
-        let url = self.asking("GET", bucket, "", &[("versions", ""), ("prefix", prefix), ("max-keys", "1000")]).await;
+        let query = asked(&[("versions", ""), ("prefix", prefix), ("max-keys", "1000")]);
+        let url = self.asking("GET", bucket, "", query).await;
         let listed = http::get(&url).expect("the gateway lists versions");
         let inside = |text: &str, tag: &str| {
             let (_, rest) = text.split_once(&format!("<{tag}>"))?;
@@ -253,13 +257,12 @@ impl SeaweedFs {
 
     /// What the gateway says when this version is to go for good, with the credentials of the vault.
     pub async fn delete_version(&self, bucket: &str, object: &str, version: &str) -> (u16, String) {
-        let url = self.asking("DELETE", bucket, object, &[("versionId", version)]).await;
+        let url = self.asking("DELETE", bucket, object, asked(&[("versionId", version)])).await;
         http::delete(&url).expect("the gateway answers")
     }
 
-    async fn asking(&self, method: &str, bucket: &str, object: &str, query: &[(&str, &str)]) -> String {
+    async fn asking(&self, method: &str, bucket: &str, object: &str, options: SignedUrlOptions) -> String {
         let path = if object.is_empty() { Path::default() } else { Path::from(object) };
-        let options = SignedUrlOptions::default().with_query(query.iter().copied());
         let limit = Duration::from_secs(600);
         let signed = self.client(bucket).signed_url_opts(method.parse().unwrap(), &path, limit, &options).await;
         signed.unwrap().to_string()
@@ -273,4 +276,9 @@ impl SeaweedFs {
             environment: vec![pair("AWS_ACCESS_KEY_ID", KEY_ID), pair("AWS_SECRET_ACCESS_KEY", KEY)],
         }
     }
+}
+
+/// What a request asks for besides its place.
+fn asked(query: &[(&str, &str)]) -> SignedUrlOptions {
+    SignedUrlOptions::default().with_query(query.iter().copied())
 }

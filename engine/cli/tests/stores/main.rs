@@ -97,8 +97,8 @@ fn a_bucket_that_keeps_what_is_written_is_told_and_lived_with() {
     let cluster = SeaweedFs::start();
     runtime().block_on(cluster.make_locked_bucket("kept"));
     let shop = shop(&cluster.store("kept", "shop", 0));
-    shop.type_in(&["vault", "info"]).ends(0).says(&["keeps everything for 1 days (compliance)"]);
-    let segments = runtime().block_on(cluster.versions("kept", "shop/segments/"));
+    assert_eq!(shop.json(&["vault", "info"])["bucket_lock"], "keeps everything for 1 days (compliance)");
+    let segments = runtime().block_on(cluster.versions("kept", "shop/data/"));
     let (object, version) = segments.first().expect("segments in the bucket");
     let (status, said) = runtime().block_on(cluster.delete_version("kept", object, version));
     assert!(status == 403 || said.contains("AccessDenied"), "the lock holds nothing: {status} {said}");
@@ -113,7 +113,7 @@ fn a_bucket_that_keeps_what_is_written_is_told_and_lived_with() {
     }
     shop.type_in(&["scrub"]).ends(0);
     assert!(shop.json(&["verify"])["damaged"].as_array().unwrap().is_empty());
-    let kept = runtime().block_on(cluster.versions("kept", "shop/segments/"));
+    let kept = runtime().block_on(cluster.versions("kept", "shop/data/"));
     assert!(segments.iter().all(|segment| kept.contains(segment)), "a version is gone before its time");
 
     // A bucket without a lock says so.
