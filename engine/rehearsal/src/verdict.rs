@@ -118,7 +118,10 @@ pub(crate) fn simulated(expected: &Expected, outcome: &Outcome, calm: Option<&Ou
             if holds(&outcome.elapsed, *operator, than) {
                 return Ok(());
             }
-            at_end(format!("it takes {shown}"), format!("expected {} {than}", sign(*operator)))
+            // Behind it comes what production does not wait for.
+            let at = outcome.timeline.iter().rposition(|entry| entry.at <= outcome.elapsed).or(last);
+            let failed = Wrong::new(format!("it takes {shown}"), format!("expected {} {than}", sign(*operator)));
+            Err(Box::new(failed.at(at)))
         }
         Expected::Loss { group, operator, than } => {
             let Some(loss) = outcome.loss.get(group) else {

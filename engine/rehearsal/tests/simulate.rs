@@ -4,7 +4,7 @@
 
 use muster_compiler::{Checked, World};
 use muster_provider_simulated::EstateSpec;
-use muster_rehearsal::{Conditions, Outcome, Reply, Status, run_test, simulate, table};
+use muster_rehearsal::{Conditions, Entry, Outcome, Reply, Status, run_test, simulate, table};
 use muster_runsheet::inventory::{Capabilities, MachineFacts, Power};
 use muster_runsheet::{Direction, Duration, Inventory, Kind, Operation, Rate, SiteInventory};
 
@@ -253,4 +253,15 @@ fn an_expectation_that_does_not_hold_has_its_code_its_line_and_its_moment() {
     let file = checked.sources.get(span.file).expect("the file of the test");
     assert!(file.text[span.start as usize..span.end as usize].contains("never start"), "{diagnostic:?}");
     assert!(!failure.timeline.is_empty(), "it shows the start");
+}
+
+#[test]
+fn a_time_that_is_too_long_is_shown_where_it_ends() {
+    let checked = shop_with("\ntest \"in no time\" {\n  simulate shop unplanned seed 3\n  expect elapsed <= 1m\n}\n");
+    let test = checked.tests.iter().find(|test| test.title == "in no time").expect("the test that was added");
+    let result = run_test(&checked, &Folder(""), test, 1);
+    let [failure] = result.failures.as_slice() else { panic!("its one expectation fails: {result:#?}") };
+    // Behind the last step that production waits for come ten minutes of hydration.
+    let is_door = |entry: &Entry| entry.step.as_ref().is_some_and(|step| step.as_str().starts_with("doors."));
+    assert!(failure.timeline.iter().any(is_door), "{:#?}", failure.timeline);
 }

@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::output;
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use muster_ports::{Result, SystemClock};
 use muster_tls::{Authority, Role, VALID_YEARS};
 use std::path::PathBuf;
@@ -11,7 +11,10 @@ use std::path::PathBuf;
 pub enum CertificateCommand {
     /// Make an authority of your own: whoever has this folder says who belongs to the sites. Keep it offline.
     Authority { folder: PathBuf },
-    /// Write the certificates of one side, and whom it believes, into a new folder.
+    /// Write the certificate of one side, its key, and whom it believes, into a new folder.
+    ///
+    /// With names it is one to be called by: of a site agent, of a `muster mount`. Without, it is one to call with: of the engine,
+    /// of QEMU. Never both: an agent that was taken over must not command the agent of the other site.
     Issue {
         folder: PathBuf,
         /// Folder of the authority.
@@ -20,17 +23,7 @@ pub enum CertificateCommand {
         /// Host name or IP address under which this side is called, without port; once for each.
         #[arg(long = "name", value_name = "NAME")]
         names: Vec<String>,
-        /// A site agent or a `muster mount` is called (server); the engine and QEMU call (client). Both when names are
-        /// given, else a client.
-        #[arg(long, value_enum, value_name = "ROLE")]
-        only: Option<RoleWord>,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RoleWord {
-    Server,
-    Client,
 }
 
 pub fn certificate(command: CertificateCommand) -> Result<Exit> {
@@ -40,16 +33,12 @@ pub fn certificate(command: CertificateCommand) -> Result<Exit> {
             output::say(format!("a new authority in {}, good for {VALID_YEARS} years", folder.display()));
             output::say("keep `ca-key.pem` offline: whoever has it can command every site that believes it");
         }
-        CertificateCommand::Issue { folder, authority, names, only } => {
-            let roles: &[Role] = match only {
-                Some(RoleWord::Server) => &[Role::Server],
-                Some(RoleWord::Client) => &[Role::Client],
-                None if names.is_empty() => &[Role::Client],
-                None => &[Role::Server, Role::Client],
-            };
-            Authority::open(&authority)?.issue(&folder, roles, &names, &SystemClock)?;
-            let called = if names.is_empty() { String::new() } else { format!(", called {}", names.join(", ")) };
-            output::say(format!("certificates in {}{called}, good for {VALID_YEARS} years", folder.display()));
+        CertificateCommand::Issue { folder, authority, names } => {
+            let role = if names.is_empty() { Role::Client } else { Role::Server };
+            Authority::open(&authority)?.issue(&folder, &[role], &names, &SystemClock)?;
+            let what =
+                if names.is_empty() { "to call with".to_owned() } else { format!("called {}", names.join(", ")) };
+            output::say(format!("a certificate in {}, {what}, good for {VALID_YEARS} years", folder.display()));
         }
     }
     Ok(Exit::Done)
