@@ -300,24 +300,21 @@ impl Xfs {
         };
         let shape = self.shape;
         let blocks = shape.folder_block_bytes / shape.block_bytes;
-        let mut offsets: Vec<u64> = Vec::new();
         for extent in extents {
-            let end = (extent.offset.saturating_add(extent.blocks)).min(FOLDER_LEAVES / shape.block_bytes);
+            let end = extent.offset.saturating_add(extent.blocks).min(FOLDER_LEAVES / shape.block_bytes);
             let mut at = extent.offset.next_multiple_of(blocks);
             while at < end {
-                offsets.push(at);
+                let mut bytes = Vec::with_capacity(shape.folder_block_bytes as usize);
+                // A block of the folder may lie in several pieces.
+                for block in at..at + blocks {
+                    let holds = |extent: &&Extent| (extent.offset..extent.offset + extent.blocks).contains(&block);
+                    let piece = extents.iter().find(holds).ok_or_else(|| damaged("a folder with a hole"))?;
+                    let place = self.place(piece.start + (block - piece.offset), 1)?;
+                    bytes.extend(self.read_at(place, shape.block_bytes)?.0);
+                }
+                long_entries(&Block(bytes), &shape, &mut found)?;
                 at += blocks;
             }
-        }
-        for offset in offsets {
-            let mut bytes = Vec::with_capacity(shape.folder_block_bytes as usize);
-            for block in offset..offset + blocks {
-                let holds = |extent: &&Extent| (extent.offset..extent.offset + extent.blocks).contains(&block);
-                let extent = extents.iter().find(holds).ok_or_else(|| damaged("a folder with a hole"))?;
-                let place = self.place(extent.start + (block - extent.offset), 1)?;
-                bytes.extend(self.read_at(place, shape.block_bytes)?.0);
-            }
-            long_entries(&Block(bytes), &shape, &mut found)?;
         }
         Ok(found)
     }
