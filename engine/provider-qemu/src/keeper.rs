@@ -1,10 +1,15 @@
-//! Lets guests go that a cut could not let go, for as long as the agent lives; first of all those that an agent before it
-//! left behind. Not the watchdog: that one is there for the time without an agent.
+//! What goes on as long as the agent lives, whoever asks for what.
+//!
+//! Guests are let go that a cut could not let go; first of all those that an agent before it left behind. Not the
+//! watchdog: that one is there for the time without an agent. And machines that the host's KVM dropped while they
+//! started are started again without it.
 
+use crate::accel::{self, Accelerator};
 use crate::hold::{Left, all_held, end_left};
-use crate::{QemuProvider, limits};
+use crate::host::{MACHINE_LOG, MACHINE_PID, machine_process};
+use crate::{QemuProvider, limits, power};
 use futures::future::join_all;
-use muster_ports::InstanceName;
+use muster_ports::{InstanceName, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -21,6 +26,9 @@ pub(crate) async fn keep(provider: Weak<QemuProvider>, wake: Arc<Notify>) {
     loop {
         let Some(provider) = provider.upgrade() else { return };
         round(&provider, &mut due).await;
+        if let Err(failure) = revive_all(&provider).await {
+            tracing::warn!(%failure, "machines that KVM dropped cannot be started again");
+        }
         drop(provider);
         let next = due.values().min().map(|next| next.saturating_duration_since(Instant::now()));
         let pause = next.unwrap_or(limits::RELEASE_LOOK).clamp(limits::LOOK, limits::RELEASE_LOOK);
@@ -67,6 +75,33 @@ async fn attempt(provider: &QemuProvider, instance: InstanceName, home: PathBuf)
 fn pause(tries: u32) -> Duration {
     let doubled = limits::RELEASE_AGAIN.saturating_mul(1u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(limits::RELEASE_AGAIN_MAX)
+}
+
+async fn revive_all(provider: &QemuProvider) -> Result<()> {
+    for record in provider.folder.records()? {
+        let home = provider.folder.machine(&record.instance)?;
+        let dropped = || accel::early_breakdown(&home.join(MACHINE_PID), &home.join(MACHINE_LOG));
+        if dropped().is_none() {
+            continue;
+        }
+        // Who has the turn may be switching it off already; otherwise there is a next round.
+        let Some(_turn) = provider.machines.try_take(&record.instance) else { continue };
+        let (Some(why), true) = (dropped(), machine_process(&home).await.is_some()) else { continue };
+        revive(provider, &record.instance, &why).await?;
+    }
+    Ok(())
+}
+
+/// The caller holds the machine's turn. What its disks hold is what a power cut leaves.
+async fn revive(provider: &QemuProvider, instance: &InstanceName, why: &str) -> Result<()> {
+    tracing::warn!(%instance, why, "KVM dropped a machine that was starting; machines are emulated here from now on");
+    let folder = &provider.folder;
+    if accel::find(folder.path()).await?.accelerator == Accelerator::Kvm {
+        accel::give_up_kvm(folder.path(), &format!("it dropped `{instance}`: {why}")).await?;
+    }
+    power::cut_power(&folder.machine(instance)?, limits::KILL).await?;
+    power::tidy(folder, instance).await?;
+    provider.start_in_turn(instance).await
 }
 
 #[cfg(test)]

@@ -210,6 +210,29 @@ impl QemuProvider {
         Ok(None)
     }
 
+    /// The caller holds the machine's turn.
+    async fn start_in_turn(&self, instance: &InstanceName) -> Result<()> {
+        let fenced = || {
+            Failure::refused(format!("`{instance}` is fenced at the site `{}`", self.site))
+                .help("unfence it once it is certain that no other copy of it runs")
+        };
+        if self.is_fenced(instance) {
+            return Err(fenced());
+        }
+        let mut record = self.folder.known(instance)?;
+        let started = {
+            let _networks = self.networks.lock().await;
+            power::start(&self.folder, &mut record).await
+        };
+        // A fence that came while it was starting has looked for a process before there was one.
+        if self.is_fenced(instance) {
+            let home = self.folder.machine(instance)?;
+            power::cut_power(&home, limits::KILL).await?;
+            return Err(fenced());
+        }
+        started
+    }
+
     /// Waits for the machine to go down, without holding its turn: it can still be fenced or cut meanwhile.
     async fn stop_orderly(&self, instance: &InstanceName, within: std::time::Duration) -> Result<()> {
         let home = self.folder.machine(instance)?;
@@ -307,26 +330,8 @@ impl Provider for QemuProvider {
     }
 
     async fn start(&self, instance: &InstanceName) -> Result<()> {
-        let fenced = || {
-            Failure::refused(format!("`{instance}` is fenced at the site `{}`", self.site))
-                .help("unfence it once it is certain that no other copy of it runs")
-        };
         let _turn = self.machines.take(instance).await;
-        if self.is_fenced(instance) {
-            return Err(fenced());
-        }
-        let mut record = self.folder.known(instance)?;
-        let started = {
-            let _networks = self.networks.lock().await;
-            power::start(&self.folder, &mut record).await
-        };
-        // A fence that came while it was starting has looked for a process before there was one.
-        if self.is_fenced(instance) {
-            let home = self.folder.machine(instance)?;
-            power::cut_power(&home, limits::KILL).await?;
-            return Err(fenced());
-        }
-        started
+        self.start_in_turn(instance).await
     }
 
     async fn stop(&self, instance: &InstanceName, mode: StopMode) -> Result<()> {

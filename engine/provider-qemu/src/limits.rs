@@ -44,6 +44,10 @@ pub(crate) const TOOL: Duration = Duration::from_secs(60);
 pub(crate) const JOB_END: Duration = Duration::from_secs(30);
 /// A boot sector under KVM is done in a tenth of a second; a KVM that does not work hangs for ever.
 pub(crate) const KVM_PROBE: Duration = Duration::from_secs(10);
+/// A machine that KVM drops so soon never got to work; its host's KVM is not trusted any more.
+pub(crate) const KVM_TRIAL: Duration = Duration::from_secs(300);
+/// How much of QEMU's reason is kept.
+pub(crate) const ACCEL_REASON: usize = 200;
 /// How long a machine's reads wait for an export that went away. An agent's restart takes seconds.
 pub(crate) const EXPORT_RECONNECT_SECONDS: u64 = 600;
 /// How long the first connection to an export may take.

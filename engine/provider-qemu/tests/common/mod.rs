@@ -32,17 +32,22 @@ pub struct Bench {
     pub lab: Lab,
 }
 
-/// Runs `test` inside a site that has a database machine, off.
-pub fn on_a_site<F: Future<Output = ()>>(seed: &str, test: impl FnOnce(Bench) -> F) {
+/// A site that has a database machine, off; the thread is in its namespace, and whatever the thread starts.
+pub fn enter_a_site(seed: &str) -> (Lab, PathBuf) {
     let mut lab = Lab::open(seed).unwrap_or_else(|error| panic!("{error}"));
     let images = lab.images().clone();
     let site = lab.add_site("hq").unwrap_or_else(|error| panic!("{error}"));
     site.write_networks(&[("prod", PRODUCTION)]).unwrap();
     let database = Machine::new("db", Role::Database, "prod", DATABASE_MAC, DATABASE_IP);
     site.machine(&images, &database).unwrap_or_else(|error| panic!("{error}"));
-    // Threads and processes begin in the namespace of the thread that starts them.
     site.enter().unwrap_or_else(|error| panic!("{error}"));
     let folder = site.folder().to_owned();
+    (lab, folder)
+}
+
+/// Runs `test` inside a site that has a database machine, off.
+pub fn on_a_site<F: Future<Output = ()>>(seed: &str, test: impl FnOnce(Bench) -> F) {
+    let (lab, folder) = enter_a_site(seed);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let provider = open(&folder);
