@@ -1,8 +1,8 @@
 //! SIGKILL in the middle of a planned move of real machines: `muster resume` ends it as if nothing had been.
 //!
 //! `MUSTER_KILL_POINTS=20` spreads more kills over the move than the five of every run, `MUSTER_KILL_SEED=n` moves them,
-//! and `MUSTER_KILL_LOG=path` says where what was seen is written (`kill-matrix.txt` in cargo's folder for tests when it
-//! does not). `cargo verify --matrix` sets all three.
+//! `MUSTER_KILL_STEPS=37` kills at the end of each of so many steps before that, and `MUSTER_KILL_LOG=path` says where what
+//! was seen is written (`kill-matrix.txt` in cargo's folder for tests when it does not). `cargo verify --matrix` sets all.
 
 use crate::bench::{Bench, COMMAND_LIMIT, LOOK, SHOP, Sentry, end, ended, expect, on_real_machines};
 use muster_demo::estate::{AWAY, Estate, HOME};
@@ -15,11 +15,37 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Where the process is killed: so many lines of the journal after the start, and a moment later.
+/// Where the process is killed: when it has printed so many of these lines, and a moment later.
 #[derive(Clone, Copy, Debug)]
 struct KillPoint {
-    line: usize,
+    lines: Lines,
+    count: usize,
     after: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    /// All that a run says.
+    All,
+    /// Those that say that a step has ended.
+    StepsEnded,
+}
+
+impl KillPoint {
+    fn is_reached(&self, text: &str) -> bool {
+        let wanted = |line: &&str| match self.lines {
+            Lines::All => true,
+            // `02:15:11  ready/lock  ok`, perhaps with more behind a colon.
+            Lines::StepsEnded => line.split_whitespace().nth(2).is_some_and(|word| matches!(word, "ok" | "ok:")),
+        };
+        lines_of_the_run(text).filter(wanted).count() >= self.count
+    }
+}
+
+/// At the end of every one of the first `count` steps, at once.
+fn step_ends(count: u64) -> impl Iterator<Item = KillPoint> {
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    (1..=count).map(|count| KillPoint { lines: Lines::StepsEnded, count, after: Duration::ZERO })
 }
 
 /// Lines `muster -v` prints in a planned move of the shop, about: the points are spread over them.
@@ -39,7 +65,7 @@ fn kill_points(count: u64, seed: u64) -> Vec<KillPoint> {
         let line = 1 + part(at) + random(part(at + 1) - part(at));
         // Half of them at once, the others within the time a machine takes to boot.
         let after = Duration::from_millis(if random(2) == 0 { random(30) } else { random(2500) });
-        KillPoint { line: usize::try_from(line).unwrap_or(1), after }
+        KillPoint { lines: Lines::All, count: usize::try_from(line).unwrap_or(1), after }
     });
     points.collect()
 }
@@ -60,12 +86,15 @@ fn from_environment(name: &str, fallback: u64) -> Result<u64> {
 fn a_killed_move_goes_on_and_loses_nothing() {
     let count = from_environment("MUSTER_KILL_POINTS", 5).expect("a number of kills");
     let seed = from_environment("MUSTER_KILL_SEED", 1).expect("a seed");
-    let mut log = Log::begin(count, seed).expect("the log of the kills");
+    let steps = from_environment("MUSTER_KILL_STEPS", 0).expect("a number of steps");
+    let moves = steps + count + 1;
+    let mut log = Log::begin(moves, count, seed).expect("the log of the kills");
     on_real_machines("kill", |bench| {
         bench.shop()?;
-        let middle = KillPoint { line: 24, after: Duration::from_millis(5) };
+        let middle = KillPoint { lines: Lines::All, count: 24, after: Duration::from_millis(5) };
         let replicate = std::iter::once((middle, Victim::Replicate));
-        let all = kill_points(count, seed).into_iter().map(|point| (point, Victim::Driver)).chain(replicate);
+        let points = step_ends(steps).chain(kill_points(count, seed));
+        let all = points.map(|point| (point, Victim::Driver)).chain(replicate);
         for (number, (point, victim)) in all.enumerate() {
             let kill = Kill { number: number + 1, point, victim, out: number % 2 == 0 };
             let began = Instant::now();
@@ -74,7 +103,7 @@ fn a_killed_move_goes_on_and_loses_nothing() {
             log.entry(&kill, &told, began.elapsed(), moved.as_ref().err())?;
             moved.map_err(during(kill.title()))?;
         }
-        log.line(&format!("All {} killed moves ended like one that nobody killed.", count + 1))
+        log.line(&format!("All {moves} killed moves ended like one that nobody killed."))
     });
 }
 
@@ -91,13 +120,18 @@ impl Kill {
     }
 
     fn title(&self) -> String {
-        let (line, after) = (self.point.line, self.point.after.as_millis());
+        let KillPoint { lines, count, after } = self.point;
+        let lines = match lines {
+            Lines::All => format!("line {count}"),
+            Lines::StepsEnded => format!("{count} steps"),
+        };
+        let after = after.as_millis();
         let victim = match self.victim {
             Victim::Driver => "itself",
             Victim::Replicate => "`muster replicate`, which drives it,",
         };
         let words = self.words().join(" ");
-        format!("kill {}: `muster {words}`, {victim} killed {after} ms after line {line}", self.number)
+        format!("kill {}: `muster {words}`, {victim} killed {after} ms after {lines}", self.number)
     }
 }
 
@@ -107,7 +141,7 @@ struct Log {
 }
 
 impl Log {
-    fn begin(count: u64, seed: u64) -> Result<Self> {
+    fn begin(moves: u64, points: u64, seed: u64) -> Result<Self> {
         let fallback = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("kill-matrix.txt");
         let path = std::env::var_os("MUSTER_KILL_LOG").map_or_else(fallback, PathBuf::from);
         let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
@@ -116,8 +150,7 @@ impl Log {
             commit.map_or_else(|| "unknown".to_owned(), |name| String::from_utf8_lossy(&name).trim().to_owned());
         let text = format!(
             "Planned moves of three real machines, each with a SIGKILL in the middle, then `muster resume`.\n\
-             {} moves, seed {seed}, muster {} at commit {commit}. The same again: `cargo verify --matrix {count} {seed}`\n\n",
-            count + 1,
+             {moves} moves, seed {seed}, muster {} at commit {commit}. The same again: `cargo verify --matrix {points} {seed}`\n\n",
             env!("CARGO_PKG_VERSION"),
         );
         std::fs::write(&path, text).map_err(during(path.display()))?;
@@ -273,7 +306,7 @@ fn kill_in_the_middle(bench: &mut Bench, kill: &Kill) -> Result<String> {
     let mut asked = false;
     let over = loop {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
-        if lines_of_the_run(&text).count() >= point.line {
+        if point.is_reached(&text) {
             sleep(point.after);
             break false;
         }

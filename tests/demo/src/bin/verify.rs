@@ -1,7 +1,7 @@
 //! `cargo verify`: sets the machine up, then runs every test, real machines included.
 //!
-//! `cargo verify --matrix [POINTS [SEED]]` kills muster at so many moments (20) of planned moves of real machines instead,
-//! and keeps what it saw in `engine/cli/tests/machines/kill-matrix.txt`.
+//! `cargo verify --matrix [POINTS [SEED]]` instead kills muster at the end of every step of planned moves of real machines
+//! and at so many drawn moments (30), and keeps what it saw in `engine/cli/tests/machines/kill-matrix.txt`.
 //!
 //! Random inputs follow from one seed, so a change is judged by the same inputs every time; `PROPTEST_RNG_SEED=N cargo verify`
 //! tries others.
@@ -77,8 +77,10 @@ fn run(mut tests: Command, ability: &Ability) -> ExitCode {
 const SEED: &str = "PROPTEST_RNG_SEED";
 const SEED_OF_EVERY_RUN: &str = "20171015";
 
-const MATRIX_POINTS: &str = "20";
+const MATRIX_POINTS: &str = "30";
 const MATRIX_SEED: &str = "20";
+/// Steps of a planned move of the shop.
+const MATRIX_STEPS: &str = "37";
 
 /// One test, for longer than the test runner would let it: half a minute for each kill on two cores, and more under load.
 fn matrix(arguments: &[String], ability: &Ability) -> ExitCode {
@@ -88,6 +90,7 @@ fn matrix(arguments: &[String], ability: &Ability) -> ExitCode {
     tests.args(["test", "--locked", "--package", "muster", "--test", "machines", "--"]);
     tests.args(["a_killed_move_goes_on_and_loses_nothing", "--nocapture"]);
     tests.env("MUSTER_KILL_POINTS", word(0, MATRIX_POINTS)).env("MUSTER_KILL_SEED", word(1, MATRIX_SEED));
+    tests.env("MUSTER_KILL_STEPS", MATRIX_STEPS);
     tests.env("MUSTER_KILL_LOG", &log);
     let ended = run(tests, ability);
     println!("verify: what every kill met lies in {}", log.display());
