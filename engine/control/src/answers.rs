@@ -2,7 +2,7 @@
 
 use muster_journal::RunSummary;
 use muster_ports::{BarrierId, PlanName, PointId, RunId, StepId, Timestamp};
-use muster_replication::{GroupStatus, PointSummary};
+use muster_replication::{CutTimes, GroupStatus, PointSummary};
 use muster_runsheet::{Operation, PlanState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,6 +30,9 @@ pub struct PointsAnswer {
     /// The barriers that the disks of each point were cut at.
     #[serde(default)]
     pub barriers: BTreeMap<PointId, Vec<BarrierId>>,
+    /// What the cut of each point cost the guests.
+    #[serde(default)]
+    pub times: BTreeMap<PointId, CutTimes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

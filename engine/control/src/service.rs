@@ -470,14 +470,15 @@ pub(crate) async fn points(replicator: &Replicator, group: Option<GroupName>) ->
         None => known,
     };
     let mut points = Vec::new();
-    let mut barriers = BTreeMap::new();
+    let (mut barriers, mut times) = (BTreeMap::new(), BTreeMap::new());
     for group in groups {
         for record in replicator.point_records(&group).await? {
             barriers.insert(record.summary.id.clone(), record.barriers);
+            times.extend(record.times.map(|times| (record.summary.id.clone(), times)));
             points.push(record.summary);
         }
     }
-    Ok(PointsAnswer { points, kept: upkeep::kept(replicator).await?, barriers })
+    Ok(PointsAnswer { points, kept: upkeep::kept(replicator).await?, barriers, times })
 }
 
 fn not_protected(group: &GroupName, known: &[GroupName]) -> Failure {

@@ -64,7 +64,11 @@ pub struct CutReport {
     pub at: Timestamp,
     /// What was reached: `Crash` when a guest could not be frozen; `notes` says which and why.
     pub consistency: Consistency,
-    /// From the first hold to the last release.
+    /// From the first word to the guests until the last of them has stopped writing: their own flushing. Zero in reports
+    /// of older agents, whose hold has it in it.
+    #[serde(default)]
+    pub flush_micros: u64,
+    /// From then until the first of them is told to go on.
     pub hold_micros: u64,
     /// From the first transaction to the end of the last.
     pub transaction_micros: u64,

@@ -131,6 +131,7 @@ pub(crate) struct Place<'a> {
 struct Moment {
     /// Right before the first transaction.
     at: Timestamp,
+    flush: Duration,
     hold: Duration,
     transaction: Duration,
 }
@@ -178,11 +179,16 @@ async fn attempt(place: Place<'_>, order: &CutOrder, cut: &mut CutRecord) -> Res
         barrier: order.barrier.clone(),
         at: moment.at,
         consistency: if app { Consistency::App } else { Consistency::Crash },
-        hold_micros: u64::try_from(moment.hold.as_micros()).unwrap_or(u64::MAX),
-        transaction_micros: u64::try_from(moment.transaction.as_micros()).unwrap_or(u64::MAX),
+        flush_micros: micros(moment.flush),
+        hold_micros: micros(moment.hold),
+        transaction_micros: micros(moment.transaction),
         disks,
         notes: lives.into_iter().flat_map(|live| live.hold.notes).collect(),
     })
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Everything that can be done while the guest still runs.
@@ -299,13 +305,14 @@ async fn hold_and_cut(
         let limit = order.hold_limit;
         let holds = lives.iter_mut().map(|live| live.hold.begin(limit, &mut live.host, watch));
         join_all(holds).await.into_iter().collect::<Result<Vec<()>>>()?;
+        let flush = start.elapsed();
         let (at, first) = (clock.now(), Instant::now());
         let cuts = join_all(lives.iter_mut().map(|live| transaction(order, live))).await;
         let transaction = first.elapsed();
         cuts.into_iter().collect::<Result<Vec<()>>>()?;
         let checks = lives.iter_mut().map(|live| live.hold.check(&mut live.host));
         join_all(checks).await.into_iter().collect::<Result<Vec<()>>>()?;
-        Ok::<_, Failure>((at, transaction))
+        Ok::<_, Failure>((at, flush, transaction))
     };
     let outcome = timeout(order.hold_limit, work).await.unwrap_or_else(|_| {
         for live in lives.iter_mut() {
@@ -314,9 +321,9 @@ async fn hold_and_cut(
         Err(Failure::timeout(format!("guests would have been held longer than {} ms", order.hold_limit.as_millis()))
             .help("the next attempt may be luckier; a longer hold limit, or crash-consistent points, always help"))
     });
+    let until_release = start.elapsed();
     let released = join_all(lives.iter_mut().map(|live| live.hold.end(&mut live.host, watch))).await;
-    let hold = start.elapsed();
-    let (at, transaction) = outcome?;
+    let (at, flush, transaction) = outcome?;
     released.into_iter().collect::<Result<Vec<()>>>()?;
     let early = lives.iter().find(|live| live.hold.thawed_early);
     if let Some(live) = early.filter(|_| order.hold && lives.len() > 1) {
@@ -324,7 +331,7 @@ async fn hold_and_cut(
         return Err(Failure::transient(message)
             .help("the machines of the group were not cut at one moment; Windows thaws by itself after 10 s"));
     }
-    Ok(Moment { at, hold, transaction })
+    Ok(Moment { at, flush, hold: until_release.saturating_sub(flush), transaction })
 }
 
 async fn transaction(order: &CutOrder, live: &mut Live) -> Result<()> {

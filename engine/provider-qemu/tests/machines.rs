@@ -40,6 +40,7 @@ fn cuts_are_whole_and_changes_are_known_until_the_process_is_killed() {
         let report = bench.cut("b1", None, Consistency::App).await;
         assert_eq!(report.consistency, Consistency::App, "{:?}", report.notes);
         assert!(report.hold_micros >= report.transaction_micros && report.transaction_micros > 0);
+        assert!(report.flush_micros > 0, "a guest that freezes flushes first");
         assert!(report.disks.iter().all(|disk| matches!(disk.tracking, Tracking::Lost { .. })));
         assert_eq!(bench.cut("b1", None, Consistency::App).await, report, "asked twice, cut once");
         let after = bench.talk(&LIVE, "APPEND 50\n").await.unwrap();

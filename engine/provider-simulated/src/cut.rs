@@ -80,7 +80,7 @@ impl Shared {
         let mut notes = Vec::new();
         let mut consistency = order.consistency;
         let mut disks = Vec::new();
-        let mut held: Duration = Duration::ZERO;
+        let (mut flushed, mut held) = (Duration::ZERO, Duration::ZERO);
         let mut first = None;
         // Without a hold each machine is a cut of its own, and its neighbours write on meanwhile.
         let windows: Vec<&[Member]> = if order.hold { vec![members] } else { members.chunks(1).collect() };
@@ -94,6 +94,7 @@ impl Shared {
             if order.consistency == Consistency::App {
                 self.freeze(window, &mut frozen, &mut consistency, &mut notes)?;
             }
+            let flush = self.clock.now().since(hold_begun);
             // What was written before this moment is in the cut.
             first.get_or_insert_with(|| self.clock.now());
             for member in window {
@@ -101,8 +102,9 @@ impl Shared {
                 self.clock.sleep(transaction).await;
                 self.check_hold(order, hold_begun)?;
             }
+            held = held.max(self.clock.now().since(hold_begun).saturating_sub(flush));
+            flushed = flushed.max(flush);
             frozen.thaw()?;
-            held = held.max(self.clock.now().since(hold_begun));
             drop(holds);
         }
         let at = first.unwrap_or_else(|| self.clock.now());
@@ -111,6 +113,7 @@ impl Shared {
             barrier: order.barrier.clone(),
             at,
             consistency,
+            flush_micros: micros(flushed),
             hold_micros: micros(held),
             transaction_micros: micros(took),
             disks,

@@ -438,6 +438,12 @@ impl Commit {
         self.keep_time(protection, now);
         let sum = |value: fn(&ShippedDisk) -> u64| self.shipped.iter().map(value).sum::<u64>();
         self.count(&mut protection.totals, protection.resync.is_some());
+        let longest = |value: fn(&CutReport) -> u64| self.cuts.reports.iter().map(value).max().unwrap_or(0);
+        let times = CutTimes {
+            flush_micros: longest(|report| report.flush_micros),
+            hold_micros: longest(|report| report.hold_micros),
+            transaction_micros: longest(|report| report.transaction_micros),
+        };
         let cycle = CycleSummary {
             point: self.point.clone(),
             started: self.started,
@@ -445,7 +451,8 @@ impl Commit {
             read_bytes: sum(|disk| disk.read_bytes),
             sent_bytes: sum(|disk| disk.sent_bytes),
             stored_bytes: sum(|disk| disk.stored_bytes),
-            hold_micros: self.cuts.reports.iter().map(|report| report.hold_micros).max().unwrap_or(0),
+            flush_micros: times.flush_micros,
+            hold_micros: times.hold_micros,
             notes,
         };
         for (shipment, shipped) in self.shipments.iter().zip(self.shipped) {
@@ -496,7 +503,7 @@ impl Commit {
         protection.last_error = None;
         protection.resync = None;
         protection.resync_required = None;
-        Ok((Point { summary, barriers: self.cuts.barriers, key, disks }, batch))
+        Ok((Point { summary, barriers: self.cuts.barriers, key, disks, times: Some(times) }, batch))
     }
 
     fn count(&self, totals: &mut Totals, resync: bool) {

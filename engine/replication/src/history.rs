@@ -173,7 +173,7 @@ mod tests {
             kind: PointKind::Crash,
             machines: Vec::new(),
         };
-        Point { summary, barriers: Vec::new(), key: None, disks: Vec::new() }
+        Point { summary, barriers: Vec::new(), key: None, disks: Vec::new(), times: None }
     }
 
     fn lineage(index: usize, parent: Option<(usize, u64)>) -> Lineage {

@@ -35,6 +35,7 @@ pub mod windows;
 pub use folding::{FoldOrder, FoldReport, Folding};
 pub use keep::{Hold, Keep};
 pub use reclaim::{GcReport, SegmentBin, StoredSegment};
+pub use records::CutTimes;
 pub use recovery::{PointKind, PointSummary, Recovery};
 pub use replicator::Replicator;
 pub use seed::{Exported, SeedReport};

@@ -73,6 +73,20 @@ pub struct Point {
     /// The step that asked for it, so that asking again finds it.
     pub key: Option<EffectKey>,
     pub disks: Vec<PointDisk>,
+    /// What the cut cost the guests; `None` in points older than this was kept.
+    #[serde(default)]
+    pub times: Option<CutTimes>,
+}
+
+/// What a cut cost the guests, in microseconds; of several cuts the longest of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutTimes {
+    /// Until all guests had stopped writing: their own flushing.
+    pub flush_micros: u64,
+    /// From then until the first was told to go on.
+    pub hold_micros: u64,
+    /// From the first disk's cut to the last one's.
+    pub transaction_micros: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +128,8 @@ pub struct CycleSummary {
     pub read_bytes: u64,
     pub sent_bytes: u64,
     pub stored_bytes: u64,
+    #[serde(default)]
+    pub flush_micros: u64,
     pub hold_micros: u64,
     /// What did not go as wished, in plain words: resyncs, guests that could not be frozen.
     pub notes: Vec<String>,

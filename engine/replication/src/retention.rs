@@ -71,7 +71,7 @@ mod tests {
             kind,
             machines: Vec::new(),
         };
-        Point { summary, barriers: Vec::new(), key: None, disks: Vec::new() }
+        Point { summary, barriers: Vec::new(), key: None, disks: Vec::new(), times: None }
     }
 
     /// As Azure Site Recovery thins: all for 2 h, 1 per hour for a day, per 2 h for a week, per 4 h for 15 days.

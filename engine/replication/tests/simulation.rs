@@ -130,8 +130,12 @@ async fn causal_violations(world: &World, cycles: u32) -> u32 {
 async fn a_held_cut_never_holds_an_effect_without_its_cause() {
     let world = causal_world(true).await;
     assert_eq!(causal_violations(&world, 25).await, 0);
-    let hold = world.replicator.status().await.unwrap()[0].last_cycle.as_ref().unwrap().hold_micros;
+    let status = world.replicator.status().await.unwrap();
+    let hold = status[0].last_cycle.as_ref().unwrap().hold_micros;
     assert_eq!(hold, 10_000, "two machines of five milliseconds in one hold");
+    let points = world.replicator.point_records(&status[0].group).await.unwrap();
+    let times: Vec<_> = points.iter().filter_map(|point| point.times).map(|times| times.hold_micros).collect();
+    assert_eq!((times.len(), times.iter().max()), (points.len(), Some(&hold)), "each point keeps its own");
 }
 
 #[tokio::test(start_paused = true)]

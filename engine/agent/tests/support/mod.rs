@@ -332,6 +332,7 @@ impl Provider for MemoryProvider {
             barrier: order.barrier.clone(),
             at: Timestamp(1),
             consistency: order.consistency,
+            flush_micros: 1,
             hold_micros: 1,
             transaction_micros: 1,
             disks,

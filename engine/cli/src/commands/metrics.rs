@@ -53,7 +53,13 @@ const METRICS: &[Metric] = &[
     ("last_cycle_seconds", "gauge", "How long the last good cycle took.", |group| {
         group.last_cycle.as_ref().map(|cycle| cycle.ended.since(cycle.started).as_secs_f64())
     }),
-    ("last_hold_seconds", "gauge", "How long guests were held for the last cut.", |group| {
+    (
+        "last_flush_seconds",
+        "gauge",
+        "How long guests flushed for the last cut, before all of them stood still.",
+        |group| group.last_cycle.as_ref().map(|cycle| cycle.flush_micros as f64 / 1e6),
+    ),
+    ("last_hold_seconds", "gauge", "How long guests stood still for the last cut.", |group| {
         group.last_cycle.as_ref().map(|cycle| cycle.hold_micros as f64 / 1e6)
     }),
 ];

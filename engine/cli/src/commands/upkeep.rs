@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::output::{self, Watcher};
 use muster_control::{PointsAnswer, Project, Request, ScrubAnswer, scrub_vault};
 use muster_ports::{BarrierId, DiskName, Failure, PointId, Progress, ReplicaImage, Result, Timestamp};
-use muster_replication::{GcReport, PointSummary};
+use muster_replication::{CutTimes, GcReport, PointSummary};
 use muster_vault::Vault;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,6 +118,8 @@ struct VerifiedPoint {
     group: String,
     /// One for a group that is cut together, else one for each machine.
     barriers: Vec<BarrierId>,
+    /// What the cut cost the guests.
+    times: Option<CutTimes>,
     disks: usize,
     bytes: u64,
     damaged: usize,
@@ -138,6 +140,7 @@ pub async fn verify(common: &Common, point: Option<String>, all: bool) -> Result
             point: point.id.clone(),
             group: point.group.to_string(),
             barriers: known.barriers.get(&point.id).cloned().unwrap_or_default(),
+            times: known.times.get(&point.id).copied(),
             disks: 0,
             bytes: 0,
             damaged: 0,
@@ -201,10 +204,15 @@ fn show_verified(common: &Common, verified: &Verified) {
                 several => format!("{several}, one for each machine"),
             };
             let good = if row.damaged == 0 { "whole".to_owned() } else { format!("{} damaged frames", row.damaged) };
-            vec![row.group.clone(), row.point.to_string(), cut, row.disks.to_string(), output::bytes(row.bytes), good]
+            let micros = |value: fn(&CutTimes) -> u64| {
+                row.times.as_ref().map_or("-".to_owned(), |times| format!("{:.1} ms", value(times) as f64 / 1e3))
+            };
+            let (flush, hold) = (micros(|times| times.flush_micros), micros(|times| times.hold_micros));
+            let (disks, read) = (row.disks.to_string(), output::bytes(row.bytes));
+            vec![row.group.clone(), row.point.to_string(), cut, flush, hold, disks, read, good]
         })
         .collect();
-    output::data(output::table(&["group", "point", "cut", "disks", "read", "is"], &rows));
+    output::data(output::table(&["group", "point", "cut", "flushed in", "held for", "disks", "read", "is"], &rows));
     for damage in &verified.damaged {
         output::say(damage);
     }

@@ -30,6 +30,7 @@ fn rot_is_found_without_a_key_and_with_one() {
     assert_eq!(verified["points"].as_array().unwrap().len(), 2, "the newest of each group: {verified}");
     let orders = verified["points"].as_array().unwrap().iter().find(|point| point["group"] == "orders").unwrap();
     assert_eq!(orders["barriers"].as_array().unwrap().len(), 1, "one cut for the group: {orders}");
+    assert!(orders["times"]["hold_micros"].is_u64() && orders["times"]["flush_micros"].is_u64(), "{orders}");
 
     let victim = segments(&shop).into_iter().max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
     let mut bytes = std::fs::read(&victim).unwrap();

@@ -29,6 +29,7 @@ fn main() {
     let mut sizes = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let size = sizes.next().map_or(4 << 30, |text| bytes_of(&text));
     let runs: usize = sizes.next().map_or(1, |text| text.parse().expect("the number of runs"));
+    take_memory_from_the_host();
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut table = Table::default();
@@ -43,6 +44,18 @@ fn main() {
         std::fs::remove_file(sample.path()).unwrap();
     }
     table.print();
+}
+
+/// The first use of a page in a virtual machine whose host has not given it yet costs ten times what the next one does
+/// (measured: 2.3 s a GiB of files written, and 0.2 s after that), and whoever is measured first would pay for all.
+fn take_memory_from_the_host() {
+    let facts = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let available = facts.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
+    let kibibytes: usize = available.trim().trim_end_matches(" kB").parse().unwrap();
+    let gibibytes = (kibibytes >> 20).saturating_sub(1);
+    eprintln!("taking {gibibytes} GiB of memory from the host, so that nobody measured has to");
+    let taken: Vec<Vec<u8>> = (0..gibibytes).map(|_| vec![1; 1 << 30]).collect();
+    std::hint::black_box(taken);
 }
 
 fn bytes_of(text: &str) -> u64 {

@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use muster_ports::{BlockSource, BlockTarget, Extent, ExtentKind, Failure, Result};
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -23,10 +23,20 @@ const ZEROES_BYTES: usize = 1 << 20;
 /// finds little left.
 const WRITE_BACK_BYTES: u64 = 128 << 20;
 
-/// Sparse-aware: holes are neither read nor written.
+/// What memory, place and length of a write past the page cache have to be multiples of: no disk has larger sectors.
+const DIRECT_ALIGN: usize = 4 << 10;
+/// Shorter writes are left to the page cache, which makes longer ones of them.
+const DIRECT_MIN: usize = 64 << 10;
+/// The longest single write past the page cache.
+const DIRECT_MAX: usize = 1 << 20;
+
+/// Sparse-aware: holes are neither read nor written. Long writes of whole parts go past the page cache where the file
+/// system lets them: a disk that is landed is larger than the cache and read later, if at all, and copying it there costs
+/// more than unpacking it.
 #[derive(Clone, Debug)]
 pub struct FileDisk {
     file: Arc<File>,
+    direct: Option<Arc<Direct>>,
     path: PathBuf,
     size: u64,
     durable: bool,
@@ -43,6 +53,56 @@ struct WriteBack {
     failed: Mutex<Option<std::io::Error>>,
 }
 
+/// The same file, opened past the page cache.
+#[derive(Debug)]
+struct Direct {
+    file: File,
+    /// Aligned memory that writes hand on to each other: no more pieces than there are writes at once.
+    spare: Mutex<Vec<Vec<u8>>>,
+    /// Some file systems take the flag and refuse the writes.
+    refused: AtomicBool,
+}
+
+impl Direct {
+    /// `None` where it cannot be had.
+    fn open(path: &Path) -> Option<Arc<Self>> {
+        let flag = i32::try_from(OFlags::DIRECT.bits()).ok()?;
+        let file = File::options().write(true).custom_flags(flag).open(path).ok()?;
+        Some(Arc::new(Self { file, spare: Mutex::default(), refused: AtomicBool::new(false) }))
+    }
+
+    /// How many bytes from the beginning of `data` it has written; the rest is the page cache's.
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<usize> {
+        let aligned = offset.is_multiple_of(DIRECT_ALIGN as u64) && data.len() >= DIRECT_MIN;
+        if !aligned || self.refused.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        let whole = data.len() - data.len() % DIRECT_ALIGN;
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut memory = spare.unwrap_or_else(|| vec![0; DIRECT_MAX + DIRECT_ALIGN]);
+        let begin = memory.as_ptr().align_offset(DIRECT_ALIGN);
+        let mut done = 0;
+        let mut outcome = Ok(());
+        for part in data[..whole].chunks(DIRECT_MAX) {
+            let lent = &mut memory[begin..begin + part.len()];
+            lent.copy_from_slice(part);
+            outcome = self.file.write_all_at(lent, offset + done as u64);
+            if outcome.is_err() {
+                break;
+            }
+            done += part.len();
+        }
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        match outcome {
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                self.refused.store(true, Ordering::Relaxed);
+                Ok(done)
+            }
+            outcome => outcome.map(|()| done),
+        }
+    }
+}
+
 impl FileDisk {
     /// An existing image or block device, to be read.
     pub fn open(path: &Path) -> Result<Self> {
@@ -51,7 +111,8 @@ impl FileDisk {
 
     /// An existing image or block device, to be read and written.
     pub fn open_to_write(path: &Path) -> Result<Self> {
-        Self::of(path, File::options().read(true).write(true).open(path))
+        let disk = Self::of(path, File::options().read(true).write(true).open(path))?;
+        Ok(Self { direct: Direct::open(path), ..disk })
     }
 
     /// A new image, all zero; refuses to write over a file.
@@ -63,7 +124,15 @@ impl FileDisk {
             if exists { failure.help("name another folder, or move the file away") } else { failure }
         })?;
         file.set_len(size)?;
-        Ok(Self { file: Arc::new(file), path: path.to_owned(), size, durable: true, write_back: Arc::default() })
+        let direct = Direct::open(path);
+        Ok(Self {
+            file: Arc::new(file),
+            direct,
+            path: path.to_owned(),
+            size,
+            durable: true,
+            write_back: Arc::default(),
+        })
     }
 
     fn of(path: &Path, opened: std::io::Result<File>) -> Result<Self> {
@@ -71,7 +140,8 @@ impl FileDisk {
         let file = opened.map_err(during)?;
         // Of a block device the length of the file says nothing, its end does.
         let size = seek(&file, SeekFrom::End(0)).map_err(|errno| during(errno.into()))?;
-        Ok(Self { file: Arc::new(file), path: path.to_owned(), size, durable: true, write_back: Arc::default() })
+        let write_back = Arc::default();
+        Ok(Self { file: Arc::new(file), direct: None, path: path.to_owned(), size, durable: true, write_back })
     }
 
     /// Leaves it to the kernel when what was written reaches stable storage: for what can be made again.
@@ -177,18 +247,21 @@ impl BlockTarget for FileDisk {
     }
 
     async fn write_parts(&self, parts: Vec<(u64, Range<usize>)>, data: Vec<u8>) -> Result<Vec<u8>> {
-        let file = self.file.clone();
-        let bytes = parts.iter().map(|(_, range)| range.len() as u64).sum();
+        let (file, direct) = (self.file.clone(), self.direct.clone());
         let written = tokio::task::spawn_blocking(move || {
+            let mut cached = 0;
             for (offset, range) in parts {
-                file.write_all_at(&data[range], offset)?;
+                let part = &data[range];
+                let past = direct.as_ref().map_or(Ok(0), |direct| direct.write(offset, part))?;
+                file.write_all_at(&part[past..], offset + past as u64)?;
+                cached += (part.len() - past) as u64;
             }
-            Ok::<_, std::io::Error>(data)
+            Ok::<_, std::io::Error>((data, cached))
         })
         .await;
         let written = written.map_err(|error| Failure::transient(format!("writing was cut off: {error}")))?;
-        let data = written.map_err(|error| self.failed(error))?;
-        self.write_back(bytes);
+        let (data, cached) = written.map_err(|error| self.failed(error))?;
+        self.write_back(cached);
         Ok(data)
     }
 
@@ -218,5 +291,45 @@ impl BlockTarget for FileDisk {
         let flushed = tokio::task::spawn_blocking(move || disk.sync(true)).await;
         let flushed = flushed.map_err(|error| Failure::transient(format!("flushing was cut off: {error}")))?;
         flushed.map_err(|error| self.failed(error))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+mod tests {
+    use super::*;
+
+    /// What is written past the page cache, what is not, and where one ends and the other begins.
+    #[tokio::test]
+    async fn parts_of_any_length_and_place_are_written() {
+        const SIZE: usize = 5 << 20;
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("disk.raw");
+        let disk = FileDisk::create(&path, SIZE as u64).unwrap();
+        let data: Vec<u8> = (0..3usize << 20).map(|at| (at / 511) as u8 | 1).collect();
+        let parts =
+            [(0, 64 << 10), (65_536, 512), (1 << 20, (2 << 20) + 512), (4 << 20, (1 << 20) - 100), (70_000, 100_000)];
+        let mut wanted = vec![0; SIZE];
+        let orders = parts.map(|(offset, length)| {
+            wanted[offset..offset + length].copy_from_slice(&data[4096..4096 + length]);
+            (offset as u64, 4096..4096 + length)
+        });
+        disk.write_parts(orders.to_vec(), data).await.unwrap();
+        disk.flush().await.unwrap();
+        assert!(std::fs::read(&path).unwrap() == wanted);
+    }
+
+    #[test]
+    fn a_write_that_does_not_fit_sectors_is_left_to_the_page_cache() {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("disk.raw");
+        std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+        let direct = Direct::open(&path).unwrap();
+        let data = vec![7; 200 << 10];
+        assert_eq!(direct.write(512, &data).unwrap(), 0);
+        assert_eq!(direct.write(0, &data[..4096]).unwrap(), 0);
+        assert_eq!(direct.write(0, &data[..(128 << 10) + 700]).unwrap(), 128 << 10);
+        direct.refused.store(true, Ordering::Relaxed);
+        assert_eq!(direct.write(0, &data).unwrap(), 0);
     }
 }
