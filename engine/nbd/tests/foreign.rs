@@ -213,7 +213,8 @@ async fn over_tls_the_same_disk_comes_and_only_to_whom_the_authority_knows() {
     assert!(said.contains("Images are identical"), "{said}");
 
     let (well, _, said) = foreign("qemu-img", &compare(&strange).each_ref().map(String::as_str)).await;
-    assert!(!well && said.contains("certificate"), "{said}");
+    // Each side finds out by itself that it does not know the other; who is first hangs up on the other one's words.
+    assert!(!well && (said.contains("certificate") || said.contains("TLS handshake failed")), "{said}");
     let (well, ..) = foreign("nbdinfo", &[&url(&strange)]).await;
     assert!(!well, "a stranger was let in");
     // Who believes the server and shows nothing, and who does not speak TLS.
